@@ -1,0 +1,489 @@
+"""The command line: parse, call, print. Heavy libraries are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ftkit import __version__
+from ftkit.errors import UserError
+
+app = typer.Typer(
+    name="ftkit",
+    help="Fine-tune a pretrained text model on your own file, and know how good it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[
+    str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")
+]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run directory of a finished training.")]
+Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
+Pair = Annotated[
+    str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")
+]
+Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+Format = Annotated[str | None, typer.Option("--format", help="Of the input, if its name does not tell.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of the input, e.g. gb18030.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Processes = Annotated[int | None, typer.Option("--processes", help="Default: one per GPU; on a CPU one.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, for programs.")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: commands that run as they stand."""
+    return "\n\n".join(["**Examples**", *(f"    {line}" for line in lines)])
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    if version:
+        print(f"ftkit {__version__}")
+        raise typer.Exit
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    context.obj = {"debug": debug}
+    if debug:
+        os.environ["FTKIT_DEBUG"] = "1"
+
+
+@app.command(
+    epilog=examples(
+        "ftkit train reviews.csv",
+        "ftkit train reviews.csv --model google-bert/bert-base-uncased --epochs 4 --out runs/bert",
+        "ftkit train train.tsv --validation dev.tsv --set training.schedule=cosine",
+        "ftkit train --recipe runs/reviews/recipe.yaml --overwrite",
+        "ftkit train more.csv --model runs/reviews --out runs/more",
+    )
+)
+def train(
+    data: Data = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE", help="A recipe, e.g. of an earlier run.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification or sentiment.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Hub name, folder, run, or package:MODULE/FOLDER.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="The run directory; default runs/NAME.")] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    validation: Annotated[
+        str | None, typer.Option(help="A file, or a share such as 0.1 of the training rows.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="A file that is scored once, after training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of one update, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of one window.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    processes: Processes = None,
+    set: Set = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run of this name.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on a file and say how good it is."""
+    from ftkit import commands, terminal
+
+    flags = {
+        "data.train": data,
+        "task": task,
+        "model": model,
+        "revision": revision,
+        "out": out,
+        "data.columns.text": text,
+        "data.columns.pair": pair,
+        "data.columns.label": label,
+        "data.validation": None if validation is None else _number(validation),
+        "data.test": test,
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.learning_rate": learning_rate,
+        "window.max_length": max_length,
+        "seed": seed,
+        "data.format": format,
+        "data.encoding": encoding,
+        "hardware.device": device,
+        "hardware.precision": precision,
+        "hardware.processes": processes,
+    }
+    resolved = _recipe(recipe, flags, set)
+    _join(resolved.hardware.device)
+
+    def tell(what: str, facts: Any) -> None:
+        if not quiet and not as_json:
+            {"prepared": terminal.show_prepared, "trained": terminal.show_training}[what](facts)
+
+    result = commands.train(resolved, overwrite=overwrite, quiet=quiet or as_json, tell=tell)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for split in ("validation", "test"):
+        if split in result:
+            terminal.show_scores(split, result[split])
+    print(f"\nThe run is in {result['run']}; its report is {Path(result['run']) / 'report.html'}. Next:")
+    print(f"  ftkit eval {result['run']} DATA\n  ftkit predict {result['run']} DATA -o OUT.csv")
+
+
+@app.command(
+    name="eval",
+    epilog=examples(
+        "ftkit eval runs/reviews test.csv",
+        "ftkit eval runs/reviews --benchmark sst2",
+        "ftkit eval test.csv --predictions answers.csv",
+    ),
+)
+def evaluate(
+    first: Annotated[str, typer.Argument(metavar="[RUN]", help="The run; left out, with --predictions.")],
+    second: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows with labels.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="A well-known benchmark instead of DATA.")] = None,
+    benchmark_dir: Annotated[
+        str | None, typer.Option(help="Folder with a local copy of the benchmark.")
+    ] = None,
+    predictions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Score these answers, one a row of DATA.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A further metric of the library `evaluate`.")
+    ] = None,
+    allow_metric_code: Annotated[
+        bool, typer.Option("--allow-metric-code", help="Let that library run a metric's code.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Of the folder under RUN/eval; default: the data's name.")
+    ] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    set: Set = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    processes: Processes = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run, or answers made elsewhere, on rows whose labels are known."""
+    from ftkit import commands, terminal
+
+    _join(device)
+    run_path: str | None = first
+    data = second
+    if benchmark is None and second is None:
+        run_path, data = None, first
+    section = _data_section(text, pair, label, format, encoding, set)
+    result = commands.evaluate(
+        data,
+        run_path,
+        benchmark=benchmark,
+        benchmark_dir=benchmark_dir,
+        predictions=predictions,
+        data=section,
+        name=name,
+        device=device,
+        precision=precision,
+        wanted_processes=processes or "auto",
+        extra_metrics=metric or (),
+        allow_metric_code=allow_metric_code,
+        quiet=quiet or as_json,
+    )
+    texts = result.pop("texts", {})
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    terminal.show_scores(result["source"], result, texts)
+    if "folder" in result:
+        print(f"\nResults: {result['folder']} (metrics.json, predictions.jsonl, report.html)")
+
+
+@app.command(
+    epilog=examples(
+        "ftkit predict runs/reviews new.csv -o answers.csv",
+        "ftkit predict runs/reviews new.jsonl -o answers.parquet --all-scores",
+        'ftkit predict runs/reviews --text "Came cold, and nobody apologised."',
+        "cat new.csv | ftkit predict runs/reviews - --format csv -o - | head",
+    )
+)
+def predict(
+    run: RunPath,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="A file of any format, or - for standard input.")
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="OUT", help="A file of any format, or - for standard output."),
+    ] = "-",
+    text: Annotated[
+        list[str] | None, typer.Option("--text", metavar="TEXT", help="Answer this text; may be repeated.")
+    ] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option("--pair", metavar="TEXT", help="The second text of a pair.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="ROLE=COLUMN",
+            help="e.g. text=review, where the file's columns differ from the training file's.",
+        ),
+    ] = None,
+    format: Format = None,
+    output_format: Annotated[
+        str | None, typer.Option(help="Of the output, if its name does not tell.")
+    ] = None,
+    encoding: Encoding = None,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Add a column with the score of every label.")
+    ] = False,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."
+        ),
+    ] = False,
+    set: Set = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    processes: Processes = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Label every row of a file; all its columns and their order are kept."""
+    from ftkit import commands
+
+    if text:
+        pairs = zip(text, pair, strict=True) if pair else ((t,) for t in text)
+        for answer in commands.predict_texts(run, pairs, device, precision):
+            if as_json:
+                print(json.dumps(answer, ensure_ascii=False))
+            else:
+                label = ", ".join(answer["label"]) if isinstance(answer["label"], list) else answer["label"]
+                scores = ", ".join(f"{name} {value:.3f}" for name, value in answer["scores"].items())
+                print(f"{label or 'no label'}\t({scores})")
+        return
+    if data is None:
+        raise UserError(
+            "nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."'
+        )
+    _join(device)
+    columns = dict(_role(item) for item in column or [])
+    section = _data_section(columns.get("text"), columns.get("pair"), None, format, encoding, set)
+    facts = commands.predict(
+        run,
+        data,
+        output,
+        output_format=output_format,
+        data=section,
+        all_scores=all_scores,
+        spreadsheet_safe=spreadsheet_safe,
+        device=device,
+        precision=precision,
+        wanted_processes=processes or "auto",
+        quiet=quiet or as_json,
+    )
+    if as_json and output != "-":
+        print(json.dumps(facts))
+    elif not quiet and not as_json:
+        rate = facts["rows"] / max(1e-9, facts["seconds"])
+        line = f"answered {facts['rows'] - facts['errors']:,} of {facts['rows']:,} rows ({rate:,.0f} rows/s)"
+        if facts["errors"]:
+            line += f"; {facts['errors']:,} could not be answered: see their {facts['columns'][-1]} column"
+        if facts["windowed"]:
+            line += f"; {facts['windowed']:,} were longer than one window and read in several"
+        if facts["escaped"]:
+            line += f"; {facts['escaped']:,} cells made safe for spreadsheets"
+        print(line, file=sys.stderr)
+
+
+@app.command(
+    epilog=examples(
+        "ftkit check reviews.csv", "ftkit check train.tsv --validation dev.tsv --model runs/reviews"
+    )
+)
+def check(
+    data: Data = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="FILE", help="Check what this recipe would read.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Whose vocabulary and window to check against.")
+    ] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Label = None,
+    validation: Annotated[str | None, typer.Option(help="A file, or a share of the training rows.")] = None,
+    test: Annotated[str | None, typer.Option(help="A test file, to look for shared texts.")] = None,
+    format: Format = None,
+    encoding: Encoding = None,
+    set: Set = None,
+    forecast: Annotated[bool, typer.Option(help="Time a few updates to forecast time and memory.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Look at a data set before training on it: nothing is written."""
+    from ftkit import commands, terminal
+
+    flags = {
+        "data.train": data,
+        "model": model,
+        "data.columns.text": text,
+        "data.columns.pair": pair,
+        "data.columns.label": label,
+        "data.validation": None if validation is None else _number(validation),
+        "data.test": test,
+        "data.format": format,
+        "data.encoding": encoding,
+    }
+    result = commands.check(_recipe(recipe, flags, set), forecast=forecast)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    terminal.show_check(result)
+
+
+@app.command(epilog=examples("ftkit init reviews.csv > recipe.yaml", "ftkit init --keys"))
+def init(
+    data: Data = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List every key of a recipe with its default.")
+    ] = False,
+    format: Format = None,
+    encoding: Encoding = None,
+) -> None:
+    """Print a recipe for a file, to be edited."""
+    from ftkit import commands, terminal
+
+    if keys:
+        terminal.show_keys()
+    elif data is None:
+        raise UserError(
+            "no data to write a recipe for", "ftkit init reviews.csv > recipe.yaml, or ftkit init --keys"
+        )
+    else:
+        flags = {"data.train": data, "data.format": format, "data.encoding": encoding}
+        print(commands.new_recipe(_recipe(None, flags, None)), end="")
+
+
+@app.command(epilog=examples("ftkit doctor", "ftkit doctor --json"))
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers: devices, precision, versions, caches, hub access."""
+    from ftkit import doctor, terminal
+
+    facts = doctor.examine()
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        terminal.show_doctor(facts)
+
+
+def _recipe(path: str | None, flags: dict[str, Any], assignments: list[str] | None) -> Any:
+    from ftkit import commands, config
+
+    given = config.read(path) if path else []
+    given += commands.settings(flags, "--")
+    given += [config.setting(item) for item in assignments or []]
+    return config.resolve(given)
+
+
+def _data_section(
+    text: str | None,
+    pair: str | None,
+    label: str | None,
+    format: str | None,
+    encoding: str | None,
+    set: list[str] | None,
+) -> Any:
+    """The data part of a recipe from the flags of commands that only read."""
+    flags = {
+        "data.columns.text": text,
+        "data.columns.pair": pair,
+        "data.columns.label": label,
+        "data.format": format,
+        "data.encoding": encoding,
+    }
+    other = [item for item in set or [] if not item.strip().startswith("data.")]
+    if other:
+        raise UserError(
+            f"--set {other[0]} has no effect here",
+            "Only keys of the section data can be set: --set data.header=false",
+        )
+    return _recipe(None, flags, set).data
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _role(text: str) -> tuple[str, str]:
+    role, equals, column = text.partition("=")
+    if not equals:
+        raise UserError(f"--column {text} has no '='", "Write it as --column text=review")
+    return role, column
+
+
+def _join(device: str) -> None:
+    """Processes 1 and up of another launcher wait here for what process 0 finds out, and do their share."""
+    from ftkit import launch
+
+    place = launch.external()
+    if place and place[0] > 0:
+        sys.exit(launch.follow(device))
+
+
+def main() -> None:
+    """The entry point: errors become one panel and exit code 2."""
+    code = 0
+    try:
+        app(standalone_mode=True)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except UserError as error:
+        if os.environ.get("FTKIT_DEBUG"):
+            raise
+        from ftkit import terminal
+
+        terminal.show_error(error)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    if "RANK" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
+        from ftkit import launch
+
+        place = launch.external()
+        if place and place[0] == 0:
+            launch.release(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

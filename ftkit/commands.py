@@ -1,0 +1,421 @@
+"""The verbs, as the command line and Python share them.
+
+Each takes plain values, does the work through the lower rooms, and returns what it found as a
+JSON-like dict; printing is left to the caller, who may pass `tell` to hear of facts as they are found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ftkit import config, evaluation, launch, recipes, run
+from ftkit.config import Recipe, Setting
+from ftkit.data import files, load
+from ftkit.errors import UserError
+
+Tell = Callable[[str, Any], None]
+
+
+def _silent(what: str, value: Any) -> None:
+    pass
+
+
+def train(
+    recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell: Tell = _silent
+) -> dict[str, Any]:
+    """Fine-tunes as the recipe says and leaves a run directory.
+
+    Returns:
+        run (its path), training (updates, seconds, rows_per_second, ...), validation and, if there are
+        test rows, test (scores as `evaluation.score` gives them).
+    """
+    from ftkit import preparation
+
+    run.create_run(recipe.out or default_out(recipe), overwrite)  # refuses before any work is done
+    prepared = preparation.prepare(recipe)
+    recipe = prepared.recipe
+    target = run.create_run(recipe.out or default_out(recipe), overwrite)
+    with target.locked():
+        run.clear(target)
+        recipe = recipe.model_copy(update={"out": str(target.folder)})
+        target.write_text("recipe.yaml", config.to_yaml(recipe))
+        record = prepared.record()
+        target.write_task(record)
+        facts = preparation.facts(prepared)
+        target.write_json("data.json", facts)
+        tell(
+            "prepared",
+            {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts},
+        )
+        target.work.mkdir()
+        try:
+            for split, targets in prepared.targets.items():
+                np.save(target.work / f"{split}-targets.npy", targets)
+            job = {
+                "verb": "fit",
+                "run": str(target.folder),
+                "model": str(prepared.model_folder),
+                "features": {split: str(folder) for split, folder in prepared.feature_folders.items()},
+                "metric": recipe.training.metric,
+                "quiet": quiet,
+                **hardware(recipe.hardware.device, recipe.hardware.precision),
+            }
+            training = launch.run(job, processes(recipe.hardware.device, recipe.hardware.processes))
+            tell("trained", training)
+            result = _finish(target, prepared, training, quiet)
+        finally:
+            shutil.rmtree(target.work, ignore_errors=True)
+    return result
+
+
+def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Baselines, thresholds, scores and the card, after the model is there."""
+    from ftkit import baselines, report
+
+    record, recipe = prepared.record(), prepared.recipe
+    examples, targets = prepared.examples, prepared.targets
+    rivals = baselines.train(examples["train"].texts, targets["train"], len(record.labels), seed=recipe.seed)
+    logits = np.load(target.work / "validation-logits.npy")
+    probabilities = prepared.head.probabilities(logits)
+    per_label = recipe.labels.threshold == "per_label"
+    record = evaluation.choose_threshold(record, probabilities, targets["validation"], per_label)
+    if record.multi_label:
+        rivals = rivals.with_threshold(examples["validation"].texts, targets["validation"])
+    baselines.save(rivals, target.folder / "baselines")
+    target.write_task(record)
+    result: dict[str, Any] = {"run": str(target.folder), "training": training}
+    for split in ("validation", "test"):
+        if split not in examples:
+            continue
+        counts: dict[str, int] = {}
+        if split == "test":
+            probabilities, counts = evaluation.run_probabilities(
+                target,
+                record,
+                examples["test"],
+                hardware(recipe.hardware.device, recipe.hardware.precision),
+                processes(recipe.hardware.device, recipe.hardware.processes),
+                quiet,
+            )
+        scores = evaluate_answers(
+            target, split, record, examples[split], targets[split], probabilities, rivals, recipe.seed
+        )
+        scores["reading"] = counts
+        scores["chosen_on_these_rows"] = chosen_here(split, record, training)
+        target.write_json(f"eval/{split}/metrics.json", scores)
+        result[split] = scores
+    target.write_json("metrics.json", result)
+    report.write_run_report(target, result, record)
+    return result
+
+
+def chosen_here(split: str, record: run.TaskRecord, training: Mapping[str, Any]) -> list[str]:
+    """What was chosen by looking at these rows, so that their scores flatter the model a little."""
+    if split != "validation":
+        return []
+    chosen = ["the best epoch"] if training["epochs"] > 1 else []
+    return chosen + (["the threshold"] if record.multi_label else [])
+
+
+def evaluate_answers(
+    target: run.Run,
+    name: str,
+    record: run.TaskRecord,
+    examples: Any,
+    targets: Any,
+    probabilities: Any,
+    rivals: Any,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores a run's probabilities and writes them to eval/NAME."""
+    predicted = record.answers(probabilities)
+    result = evaluation.score(record, examples, targets, predicted, probabilities, rivals, seed)
+    evaluation.write(target, name, result, record, examples, targets, predicted, probabilities)
+    return result
+
+
+def evaluate(
+    source: str | None,
+    run_path: str | None = None,
+    *,
+    benchmark: str | None = None,
+    benchmark_dir: str | None = None,
+    predictions: str | None = None,
+    data: config.DataSection | None = None,
+    name: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    wanted_processes: int | str = "auto",
+    extra_metrics: Iterable[str] = (),
+    allow_metric_code: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Scores a run, or answers made elsewhere, on rows whose labels are known.
+
+    Returns:
+        the scores as `evaluation.score` gives them; `texts` holds the texts of the worst errors.
+    """
+    from ftkit import baselines, report
+
+    data = data or config.DataSection()
+    published = None
+    if benchmark is not None:
+        source, data, published = _benchmark(benchmark, benchmark_dir, data)
+        name = name or benchmark
+    if source is None:
+        raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
+    table = load.load(source, load.read_options(data), "test")
+    if predictions is not None:
+        return _evaluate_foreign(table, run_path, predictions, data)
+    if run_path is None:
+        raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
+    target = run.open_run(run_path)
+    record = target.task()
+    examples = _examples(record, table, data.columns)
+    labels = record.label_map()
+    recipes.find(record.task).align(examples, labels)
+    targets = labels.targets(examples)
+    folder = name or evaluation.data_name(source)
+    with target.locked():
+        probabilities, counts = evaluation.run_probabilities(
+            target, record, examples, hardware(device, precision), processes(device, wanted_processes), quiet
+        )
+        rivals = baselines.load(target.folder / "baselines")
+        result = evaluate_answers(target, folder, record, examples, targets, probabilities, rivals)
+        seen = [
+            s["source"]
+            for s in target.read_json("data.json")["sources"].values()
+            if s["sha256"] == table.sha256
+        ]
+        result |= {
+            "run": str(target.folder),
+            "folder": str(target.folder / "eval" / folder),
+            "reading": counts,
+            "chosen_on_these_rows": ["the model itself (the same content was used in training)"]
+            if seen
+            else [],
+            "published": published,
+        }
+        if extra_metrics:
+            predicted = record.answers(probabilities)
+            result["extra_metrics"] = {
+                metric: evaluation.library_metric(metric, targets, predicted, allow_metric_code)
+                for metric in extra_metrics
+            }
+        target.write_json(f"eval/{folder}/metrics.json", result)
+        report.write_evaluation_report(target, folder, result, record)
+    return result | {"texts": _worst_texts(result, examples)}
+
+
+def _worst_texts(result: Mapping[str, Any], examples: Any) -> dict[int, str]:
+    return {e["position"]: " | ".join(examples.texts[e["position"]]) for e in result["worst_errors"]}
+
+
+def _benchmark(
+    name: str, folder: str | None, data: config.DataSection
+) -> tuple[str, config.DataSection, dict[str, Any] | None]:
+    """The rows that a well-known benchmark reports on, their columns, and the published figure."""
+    from ftkit.data import benchmarks
+
+    known = benchmarks.find(name)
+    columns = {**known.columns, **data.columns}
+    if folder is None:
+        source = f"{known.source}@{known.reported_split}"
+    else:
+        source = benchmarks.local_file(known, Path(folder))
+        columns = dict(data.columns)  # a local copy has its own column names
+    return source, data.model_copy(update={"columns": columns}), known.published_figure()
+
+
+def _evaluate_foreign(
+    table: load.Table, run_path: str | None, predictions: str, data: config.DataSection
+) -> dict[str, Any]:
+    """Scores answers of another system; with a run, in the run's labels and against its baselines."""
+    from ftkit import baselines
+
+    answers_table = load.load(predictions, files.ReadOptions(), "test", None)
+    rivals = None
+    if run_path is not None:
+        target = run.open_run(run_path)
+        record = target.task()
+        rivals = baselines.load(target.folder / "baselines")
+        examples = _examples(record, table, data.columns)
+        labels = record.label_map()
+    else:
+        task = recipes.find("classification")
+        columns = task.columns(data.columns, table.columns, table.rows)
+        several, separator = task.find_separator(table.rows, columns["label"], config.LabelsSection())
+        examples = task.examples(table.source, table.rows, columns, separator, several)
+        labels = task.label_map(examples, several, separator)
+        record = run.TaskRecord(
+            "classification",
+            columns,
+            list(labels.names),
+            several,
+            separator,
+            0.5 if several else None,
+            0,
+            0,
+            "",
+        )
+    recipes.find(record.task).align(examples, labels)
+    targets = labels.targets(examples)
+    predicted = evaluation.foreign_answers(answers_table, examples, record)
+    result = evaluation.score(record, examples, targets, predicted, None, rivals, 0)
+    return result | {"predictions": predictions, "chosen_on_these_rows": [], "reading": {}}
+
+
+def _examples(record: run.TaskRecord, table: load.Table, given: dict[str, str]) -> Any:
+    task = recipes.find(record.task)
+    kept = {r: c for r, c in record.columns.items() if c in table.columns and r not in given}
+    columns = task.columns({**kept, **given}, table.columns, table.rows)
+    return task.examples(table.source, table.rows, columns, record.separator, record.multi_label)
+
+
+def predict(
+    run_path: str,
+    source: str,
+    output: str,
+    *,
+    output_format: str | None = None,
+    data: config.DataSection | None = None,
+    all_scores: bool = False,
+    spreadsheet_safe: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    wanted_processes: int | str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Answers every row of a file, in order, into another file."""
+    target = run.open_run(run_path)
+    data = data or config.DataSection()
+    options = load.read_options(data)
+    count = processes(device, wanted_processes)
+    job = {
+        "verb": "predict",
+        "run": str(target.folder),
+        "input": source,
+        "output": output,
+        "output_format": output_format,
+        "options": {name: getattr(options, name) for name in options.__dataclass_fields__},
+        "columns": dict(data.columns),
+        "all_scores": all_scores,
+        "spreadsheet_safe": spreadsheet_safe,
+        "quiet": quiet,
+        **hardware(device, precision),
+    }
+    if source == "-" and (count > 1 or launch.external()):
+        with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:  # every process reads the rows
+            shutil.copyfileobj(sys.stdin.buffer, spool)
+            spool.flush()
+            return launch.run(job | {"input": spool.name}, count)
+    return launch.run(job, count)
+
+
+def check(recipe: Recipe, *, forecast: bool = True) -> dict[str, Any]:
+    """The data report of what a recipe would train on; writes nothing but the cache of tokenized rows."""
+    from ftkit import preparation, training
+
+    prepared = preparation.prepare(recipe)
+    result = {"inferred": prepared.inferred, "model": prepared.model_name, **preparation.facts(prepared)}
+    if forecast:
+        result["forecast"] = training.forecast(prepared)
+    return result
+
+
+def new_recipe(recipe: Recipe) -> str:
+    """A recipe for a file as YAML: what was found out is set, every other key a comment with its default."""
+    from ftkit import preparation
+
+    task, columns, rows = preparation.look(recipe)
+    read_with = {f"data.{key}": value for key, value in recipe.data.model_dump().items() if value}
+    chosen = {**read_with, "task": task, "data.columns": columns}
+    lines = [
+        f"# What to learn from {recipe.data.train} ({rows:,} rows). Lines with a # in front show defaults."
+    ]
+    for section, entries in itertools.groupby(config.keys(), key=lambda entry: entry[0].rpartition(".")[0]):
+        body = []
+        for name, default, meaning in entries:
+            value = yaml.safe_dump(chosen.get(name, default), default_flow_style=True, allow_unicode=True)
+            value = value.removesuffix("...\n").strip()
+            mark = "" if name in chosen else "# "
+            body.append(f"{mark}{'  ' if section else ''}{name.rpartition('.')[2]}: {value}  # {meaning}")
+        if section:
+            lines.append(("# " if all(line.startswith("#") for line in body) else "") + f"{section}:")
+        lines += body
+    return "\n".join(lines) + "\n"
+
+
+def predict_texts(
+    run_path: str, texts: Iterable[tuple[str, ...]], device: str = "auto", precision: str = "auto"
+) -> list[dict[str, Any]]:
+    """Answers texts at once: label, score, and the score of every label."""
+    from ftkit import devices, prediction
+
+    target = run.open_run(run_path)
+    record = target.task()
+    place = devices.open_devices(device, precision)
+    head, model = prediction.load_head(target, record, place)
+    rows = list(texts)
+    roles = [role for role in ("text", "pair") if role in record.columns]
+    for row in rows:
+        if len(row) != len(roles):
+            raise UserError(
+                f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B"
+            )
+    if not rows:
+        return []
+    matrix = head.probabilities(prediction.row_logits(model, head, head.encode(rows), place))
+    chosen = record.answers(matrix)
+    added = prediction.AddedColumns.beside((), record, False)
+    result = []
+    for texts_, probabilities, answer in zip(rows, matrix, chosen, strict=True):
+        cells = added.cells(probabilities, answer, None)
+        scores = dict(zip(record.labels, (round(float(p), 6) for p in probabilities), strict=True))
+        result.append({"text": texts_[0], "label": cells["label"], "score": cells["score"], "scores": scores})
+    return result
+
+
+def hardware(device: str, precision: str) -> dict[str, str]:
+    return {"device": device, "precision": precision}
+
+
+def processes(device: str, wanted: int | str) -> int:
+    """How many processes to start: as many as asked for; else one per GPU, or one."""
+    if wanted != "auto":
+        return int(wanted)
+    if device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 1
+    from ftkit.devices import gpu_count
+
+    return max(1, gpu_count())
+
+
+def default_out(recipe: Recipe) -> str:
+    """runs/NAME, after the data."""
+    source = recipe.data.train
+    if source is None:
+        raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
+    name = evaluation.data_name(source.removeprefix("hub:"))
+    if name in ("train", "training"):
+        name = Path(source).resolve().parent.name or name
+    return f"runs/{name}"
+
+
+def settings(values: Mapping[str, Any], origin: str) -> list[Setting]:
+    """Flags, or keyword arguments, as settings; dots in a name lead into a section; None is not given."""
+    return [
+        Setting(tuple(name.split(".")), value, f"{origin}{name.rpartition('.')[2].replace('_', '-')}")
+        for name, value in values.items()
+        if value is not None
+    ]

@@ -1,0 +1,124 @@
+"""Tokenized rows as flat arrays, cached on disk under the hash of what they were made from.
+
+A row has one window or, where its text is longer than the model's window, several. The arrays are
+memory-mapped, so several processes share one copy and random access costs a slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Token ids of all windows of all rows.
+
+    Attributes:
+        tokens: (all tokens,) int32, the windows one after the other, special tokens included.
+        starts: (windows + 1,) where each window begins in `tokens`.
+        second: (windows,) position inside the window at which the second text of a pair begins;
+            the window's length where there is none. Gives the token types.
+        first_window: (rows + 1,) the windows of row r are first_window[r] to first_window[r + 1].
+        text_tokens: (2,) tokens of the texts without special ones: all, and unknown ones.
+    """
+
+    tokens: NDArray[np.int32]
+    starts: Ints
+    second: NDArray[np.int32]
+    first_window: Ints
+    text_tokens: Ints
+
+    @property
+    def rows(self) -> int:
+        return len(self.first_window) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """(windows,) tokens of each window."""
+        return np.diff(self.starts)
+
+    @property
+    def windows_of_rows(self) -> Ints:
+        """(rows,) how many windows each row has."""
+        return np.diff(self.first_window)
+
+    @property
+    def row_lengths(self) -> Ints:
+        """(rows,) tokens of each row, over all its windows."""
+        return np.diff(self.starts[self.first_window])
+
+    @property
+    def row_of_window(self) -> Ints:
+        """(windows,) the row each window belongs to."""
+        return np.repeat(np.arange(self.rows), self.windows_of_rows)
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the texts' tokens that the vocabulary does not know."""
+        total, unknown = self.text_tokens
+        return float(unknown / total) if total else 0.0
+
+    def windows_of(self, rows: Ints) -> Ints:
+        """The window numbers of the given rows, in their order."""
+        first, last = self.first_window[rows], self.first_window[rows + 1]
+        if len(self.starts) - 1 == self.rows:
+            return first
+        return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays and their hashes; the folder appears complete or not at all."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        try:
+            hashes = {}
+            for field in fields(self):
+                path = stage / f"{field.name}.npy"
+                np.save(path, getattr(self, field.name), allow_pickle=False)
+                hashes[field.name] = _sha256(path)
+            (stage / "sha256.json").write_text(json.dumps(hashes))
+            os.replace(stage, folder)
+        except OSError:
+            shutil.rmtree(stage, ignore_errors=True)
+            if not folder.is_dir():  # another process may have put the same content there first
+                raise
+
+    @classmethod
+    def load(cls, folder: Path) -> Features | None:
+        """The features of a folder, memory-mapped; None if they are absent or damaged."""
+        try:
+            hashes = json.loads((folder / "sha256.json").read_text())
+            arrays = {}
+            for field in fields(cls):
+                path = folder / f"{field.name}.npy"
+                if _sha256(path) != hashes[field.name]:
+                    return None
+                arrays[field.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return cls(**arrays)
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where tokenized rows are kept: $FTKIT_CACHE, or ~/.cache/ftkit, or a temporary folder."""
+    if given := os.environ.get("FTKIT_CACHE"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftkit"
+    except RuntimeError:  # no home directory
+        return Path(tempfile.gettempdir()) / "ftkit-cache"

@@ -1,0 +1,134 @@
+"""The hardware: which device, which precision, which of how many processes.
+
+The only room that imports Accelerate, and the only one that knows rank and world.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from ftkit.errors import UserError
+
+BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
+
+
+@dataclass(frozen=True)
+class Devices:
+    """One process's place among all: rank 0 <= rank < world, its device, its precision."""
+
+    rank: int
+    world: int
+    device: torch.device
+    precision: str  # fp32, bf16, fp16
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Matrix products in the chosen precision; weights stay fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def sum(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replaces each tensor by its sum over all processes, in few large messages."""
+        if self.world == 1:
+            return
+        bucket: list[torch.Tensor] = []
+        filled = 0
+        for tensor in tensors:
+            if bucket and (tensor.dtype != bucket[0].dtype or filled + tensor.numel() > BUCKET_ELEMENTS):
+                self._sum_bucket(bucket)
+                bucket, filled = [], 0
+            bucket.append(tensor)
+            filled += tensor.numel()
+        if bucket:
+            self._sum_bucket(bucket)
+
+    @staticmethod
+    def _sum_bucket(bucket: list[torch.Tensor]) -> None:
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        torch.distributed.all_reduce(flat)
+        start = 0
+        for tensor in bucket:
+            tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
+            start += tensor.numel()
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value (JSON-like), on every process."""
+        if self.world == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+
+def choose_precision(device: torch.device, wanted: str = "auto") -> str:
+    """bf16 where the hardware multiplies it fast, fp16 on older GPUs, else fp32.
+
+    GPUs from Ampere and CPUs with AVX512-BF16 or AMX multiply bf16 several times as fast as fp32.
+
+    Raises:
+        UserError: fp16 was asked for on a device that does not train in it.
+    """
+    if wanted == "fp16" and device.type != "cuda":
+        raise UserError(
+            f"precision fp16 needs a CUDA GPU; the device here is {device.type}", "Use bf16 or fp32"
+        )
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def gpu_count() -> int:
+    return torch.cuda.device_count()
+
+
+def open_devices(device: str = "auto", precision: str = "auto", expected: int | None = None) -> Devices:
+    """Joins the processes that a launcher started, or stands alone.
+
+    Args:
+        expected: the number of processes that were asked for; another number that joined is an error,
+            because some launchers silently start fewer.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA GPU is available", "Use --device auto, or run: ftkit doctor")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("Apple's MPS is not available", "Use --device auto, or run: ftkit doctor")
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[patience])
+    world, rank = accelerator.num_processes, accelerator.process_index
+    if expected is not None and world != expected:
+        raise UserError(
+            f"{expected} processes were asked for and {world} joined",
+            "With `accelerate launch` on CPUs add --multi_cpu or --num_machines; or let ftkit start them: --processes N",
+        )
+    chosen = accelerator.device
+    if chosen.type == "cpu" and world > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+    return Devices(rank, world, chosen, choose_precision(chosen, precision))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that the device or the machine had no memory for a micro-batch."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,274 @@
+"""How good answers are: scores with intervals, per label, and against two baselines.
+
+Answers may come from a run or from any other system; both are scored in the same way. Results go to
+`eval/NAME/` of the run: metrics.json, predictions.jsonl (one line a row, without its text) and
+report.html.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftkit import baselines, launch, recipes
+from ftkit.data import load
+from ftkit.data.features import Features
+from ftkit.errors import UserError
+from ftkit.heads.labels import LabelsHead
+from ftkit.metrics import classification
+from ftkit.recipes.base import Examples
+from ftkit.run import Run, TaskRecord
+
+WORST = 20  # confident errors that are listed
+ANSWER_COLUMNS = ("label", "predicted_label", "prediction", "answer")
+
+
+def score(
+    record: TaskRecord,
+    examples: Examples,
+    targets: NDArray[Any],
+    predicted: NDArray[Any],
+    probabilities: NDArray[np.float32] | None,
+    rivals: baselines.Baselines | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Everything that can be said about answers to rows whose labels are known (JSON-like).
+
+    Args:
+        targets, predicted: (rows,) label numbers, -1 for a row without an answer; for multi-label
+            (rows, labels) bool.
+        probabilities: (rows, labels) of the system, if it gives them; order the worst errors.
+        rivals: baselines trained on the same rows as the system.
+    """
+    metrics = classification.multi_label if record.multi_label else classification.single_label
+    result = metrics(targets, predicted, record.labels, seed=seed)
+    result["source"] = examples.source
+    result["counts"] = examples.counts
+    result["baselines"] = {}
+    if rivals is not None:
+        linear = rivals.predict(examples.texts)
+        for name, answered in (("majority", rivals.predict_majority(len(examples))), ("tfidf", linear)):
+            scores = metrics(targets, answered, record.labels, seed=seed)
+            main = main_metric(record)
+            difference = classification.difference(
+                targets, predicted, answered, record.labels, metric=main, seed=seed
+            )
+            result["baselines"][name] = {
+                "scores": scores["scores"],
+                "difference": {main: difference.as_dict()},
+            }
+        result["baselines_trained_on"] = rivals.description
+    result["worst_errors"] = worst_errors(record, examples, targets, predicted, probabilities)
+    return result
+
+
+def main_metric(record: TaskRecord) -> str:
+    return "f1_micro" if record.multi_label else "accuracy"
+
+
+def label_names(record: TaskRecord, answer: Any) -> Any:
+    """A label number (or a row of bools) as the name (or names) it stands for."""
+    if record.multi_label:
+        return [name for name, on in zip(record.labels, answer, strict=True) if on]
+    return record.labels[int(answer)] if answer >= 0 else None
+
+
+def worst_errors(
+    record: TaskRecord,
+    examples: Examples,
+    targets: NDArray[Any],
+    predicted: NDArray[Any],
+    probabilities: NDArray[np.float32] | None,
+) -> list[dict[str, Any]]:
+    """The wrong answers given with most confidence: where they stand, not what they say."""
+    wrong = (targets != predicted).any(axis=1) if record.multi_label else targets != predicted
+    rows = np.flatnonzero(wrong)
+    if probabilities is not None:
+        rows = rows[np.argsort(-confidence(record, probabilities, predicted)[rows], kind="stable")]
+    return [
+        {
+            "place": examples.place(row),
+            "position": int(row),
+            "reference": label_names(record, targets[row]),
+            "answer": label_names(record, predicted[row]),
+            "score": None
+            if probabilities is None
+            else round(float(confidence(record, probabilities, predicted)[row]), 4),
+        }
+        for row in rows[:WORST].tolist()
+    ]
+
+
+def confidence(
+    record: TaskRecord, probabilities: NDArray[np.float32], predicted: NDArray[Any]
+) -> NDArray[Any]:
+    """(rows,) probability of the answer given; multi-label: the mean over labels of each one's answer."""
+    if record.multi_label:
+        return np.where(predicted, probabilities, 1 - probabilities).mean(axis=1)
+    return probabilities[np.arange(len(predicted)), predicted]
+
+
+def write(
+    run: Run,
+    name: str,
+    result: dict[str, Any],
+    record: TaskRecord,
+    examples: Examples,
+    targets: NDArray[Any],
+    predicted: NDArray[Any],
+    probabilities: NDArray[np.float32] | None,
+) -> Path:
+    """Writes metrics.json and predictions.jsonl of one evaluation; returns their folder."""
+    folder = f"eval/{name}"
+    run.write_json(f"{folder}/metrics.json", result)
+    lines = []
+    for row in range(len(examples)):
+        line = {
+            "row": examples.rows[row],
+            "line": examples.lines[row],
+            "reference": label_names(record, targets[row]),
+            "label": label_names(record, predicted[row]),
+        }
+        if probabilities is not None:
+            line["scores"] = [round(float(p), 6) for p in probabilities[row]]
+        lines.append(json.dumps(line, ensure_ascii=False))
+    run.write_text(f"{folder}/predictions.jsonl", "\n".join(lines) + "\n")
+    return run.folder / folder
+
+
+def data_name(source: str) -> str:
+    """A folder name for the results on a source: the file's name without suffixes, or the data set's."""
+    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(source).name)
+    return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
+
+
+def run_probabilities(
+    run: Run, record: TaskRecord, examples: Examples, hardware: dict[str, Any], processes: int, quiet: bool
+) -> tuple[NDArray[np.float32], dict[str, int]]:
+    """(rows, labels) the run's probabilities for rows, and counts about reading them."""
+    from ftkit import models, preparation
+
+    config = models.load_config(run.model)
+    tokenizer = models.load_tokenizer(run.model, config)
+    head = LabelsHead(tokenizer, record.multi_label, record.max_length, record.overlap)
+    features, folder = preparation.cached_features(examples, run.model, head)
+    run.work.mkdir(exist_ok=True)
+    out = run.work / "logits.npy"
+    job = {"verb": "score", "run": str(run.folder), "features": str(folder), "out": str(out), "quiet": quiet}
+    try:
+        launch.run(job | hardware, processes)
+        logits = np.load(out)
+    finally:
+        out.unlink(missing_ok=True)
+    windowed = int((features.windows_of_rows > 1).sum())
+    counts = {"rows of more than one window": windowed} if windowed else {}
+    return head.probabilities(logits), counts | {"unknown tokens": int(features.text_tokens[1])}
+
+
+def score_features(job: dict[str, Any], devices: Any) -> dict[str, Any]:
+    """Logits for tokenized rows, as one of the processes of a job; rank 0 writes them."""
+    from ftkit.prediction import load_head, row_logits
+    from ftkit.progress import Progress
+
+    run = Run(Path(job["run"]))
+    features = Features.load(Path(job["features"]))
+    if features is None:
+        raise UserError(f"the tokenized rows in {job['features']} have been damaged", "Start again")
+    head, model = load_head(run, run.task(), devices)
+    share = len(features.lengths) // devices.world
+    with Progress("evaluating", share, "windows", show=devices.main and not job["quiet"]) as progress:
+        logits = row_logits(model, head, features, devices, progress=progress)
+    if devices.main:
+        np.save(job["out"], logits)
+    return {}
+
+
+def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -> NDArray[Any]:
+    """Answers made by another system, one a row of the data, in its order.
+
+    An answer that is none of the labels counts as wrong (-1, or for multi-label as no label).
+
+    Raises:
+        UserError: another number of rows, or no column that holds labels.
+    """
+    if len(table.rows) != len(examples):
+        raise UserError(
+            f"{table.source} has {len(table.rows)} answers for the {len(examples)} rows of {examples.source}",
+            "Give one answer a row, in the order of the data",
+        )
+    column = next((name for name in ANSWER_COLUMNS if name in table.columns), None)
+    if column is None and len(table.columns) == 1:
+        column = table.columns[0]
+    if column is None:
+        raise UserError(
+            f"{table.source} has no column named label; it has {', '.join(table.columns)}",
+            "Rename the column that holds the answers to `label`",
+        )
+    task = recipes.find(record.task)
+    cells = [row.cells.get(column) for row in table.rows]
+    given = Examples(
+        table.source,
+        examples.texts,
+        [task.read_label(c, record.separator, record.multi_label) for c in cells],
+    )
+    labels = record.label_map()
+    task.align(given, labels)
+    index = {name: i for i, name in enumerate(labels.names)}
+    if not record.multi_label:
+        return np.asarray([index.get(label, -1) for label in given.labels], dtype=np.int64)
+    matrix = np.zeros((len(given), len(index)), dtype=bool)
+    for row, names in enumerate(given.labels):
+        matrix[row, [index[name] for name in names if name in index]] = True
+    return matrix
+
+
+def library_metric(
+    name: str, targets: NDArray[Any], predicted: NDArray[Any], allow_code: bool
+) -> dict[str, Any]:
+    """A metric of the library `evaluate`, by its name there or as a local folder.
+
+    Raises:
+        UserError: without consent to run the metric's code, or if it cannot be loaded or computed.
+    """
+    if not allow_code:
+        raise UserError(
+            f"--metric {name} downloads and runs code of the library `evaluate`",
+            "If you trust it, add --allow-metric-code",
+        )
+    if Path(name).exists() and not name.startswith((".", "/")):
+        raise UserError(
+            f"there is a file or folder {name!r} here, which `evaluate` would run in place of the published metric",
+            f"Write --metric ./{name} if you mean it, or work in another folder",
+        )
+    import evaluate as library
+
+    try:
+        metric = library.load(name)
+        found = metric.compute(
+            predictions=predicted.astype(int).tolist(), references=targets.astype(int).tolist()
+        )
+    except Exception as error:  # the code of a metric may raise anything
+        first = str(error).strip().splitlines()[:1]
+        raise UserError(f"the metric {name!r} failed: {type(error).__name__}: {' '.join(first)}") from None
+    return {
+        key: value.tolist() if hasattr(value, "tolist") else value for key, value in (found or {}).items()
+    }
+
+
+def choose_threshold(
+    record: TaskRecord, probabilities: NDArray[np.float32], targets: NDArray[Any], per_label: bool
+) -> TaskRecord:
+    """The record with the threshold(s) that suit these validation rows best (multi-label only)."""
+    if not record.multi_label:
+        return record
+    if per_label:
+        return replace(
+            record, threshold=[float(t) for t in classification.thresholds(targets, probabilities)]
+        )
+    return replace(record, threshold=float(classification.threshold(targets, probabilities)))

@@ -1,0 +1,577 @@
+"""Where models and data sets come from: an installed package, a local folder, or the Hugging Face hub.
+
+A name becomes a local folder that is safe to load: weights only as safetensors, no code, no configuration
+that fetches code, no path that leaves the folder, and files from the hub that match the hash under which
+the hub keeps them. Only a hub name touches the network, and then only the endpoint (`HF_ENDPOINT`);
+what is in the cache is used without a network or with `HF_HUB_OFFLINE=1`. No token is ever shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import glob
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from ftkit.errors import UserError
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
+NOT_MODEL_FILES = ["*/*", "consolidated*"]  # other formats of the same weights
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+MAX_CONFIG_BYTES = 10_000_000
+TIMEOUT = 10.0  # seconds until a hub that does not answer counts as unreachable
+
+_REPOSITORY = r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?"  # NAME or OWNER/NAME
+_SOURCE = re.compile(rf"hub:(?P<name>{_REPOSITORY})(?:/(?P<config>[^/@]+))?(?:@(?P<split>[^@]+))?", re.ASCII)
+
+
+def parse(source: str) -> tuple[str, str | None, str | None]:
+    """Takes `hub:NAME`, `hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`, each with or without `@SPLIT`, apart.
+
+    Returns:
+        The data set's name, its configuration and its split; None for what is not given.
+    """
+    match = _SOURCE.fullmatch(source)
+    if match is None:
+        raise UserError(
+            f"{source!r} does not name a data set of the hub",
+            "Write hub:OWNER/NAME, hub:OWNER/NAME/CONFIG or hub:OWNER/NAME@SPLIT: hub:stanfordnlp/sst2@train",
+        )
+    return match["name"], match["config"], match["split"]
+
+
+def model_folder(name: str, revision: str | None = None) -> Path:
+    """The local folder of a model, downloaded if need be, and checked.
+
+    Args:
+        name: `package:MODULE/FOLDER` (a folder inside an installed package, which is not executed), a local
+            folder, one of our runs, or a hub name. A local folder wins over a hub name.
+        revision: commit, tag or branch; for hub names only.
+
+    Raises:
+        UserError: there is no such model, it cannot be fetched, or it is not safe to load.
+    """
+    local = _package_folder(name) if name.startswith("package:") else _local_folder(name)
+    if local is None:
+        why = _hindrance("model", name, revision)
+        folder = _download("model", name, revision, MODEL_FILES, NOT_MODEL_FILES, why)
+    elif revision is not None:
+        raise UserError(f"{name} is a local folder; it has no revision {revision}", "Leave --revision away")
+    else:
+        folder = local
+        _check_links(folder)
+    _check_configs(folder)
+    _check_weights(name, folder)
+    return folder
+
+
+def _package_folder(name: str) -> Path:
+    module, _, inside = name.removeprefix("package:").partition("/")
+    if not module.isidentifier():
+        raise UserError(f"{name!r} does not name a package", "Write package:MODULE/FOLDER")
+    spec = None
+    with contextlib.suppress(ValueError):  # a module without a spec, such as __main__
+        spec = importlib.util.find_spec(module)  # of a top-level module: nothing is imported
+    if spec is None or not spec.submodule_search_locations:
+        command = f"pip install --no-deps {module.replace('_', '-')}"
+        raise UserError(f"the Python package {module} is not installed", f"Install it: {command}")
+    root = Path(spec.submodule_search_locations[0]).resolve()
+    folder = (root / inside).resolve()
+    if not folder.is_relative_to(root):
+        raise UserError(f"{name} leaves the package {module}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"the package {module} has no model in {inside or 'its folder'}")
+    return folder
+
+
+def _local_folder(name: str) -> Path | None:
+    """The folder that a name means on this disk; None for what can only be a hub name."""
+    path = Path(name).expanduser()
+    if (path / "model" / "config.json").is_file():
+        return path / "model"  # a run
+    if (path / "config.json").is_file():
+        return path
+    if path.is_dir():
+        _refuse_adapter(path)
+        found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        raise UserError(f"{name} is no model: it has no config.json, but {found}", _similar(name))
+    if path.exists():
+        raise UserError(f"{name} is a file; a model is a folder", f"Name the folder: {path.parent}")
+    if not re.fullmatch(_REPOSITORY, name, re.ASCII):
+        raise UserError(f"there is no folder {name}", _similar(name))
+    return None
+
+
+def _similar(name: str) -> str:
+    """A remedy: the local models whose names resemble this one, or what names a model at all."""
+    found: dict[str, str] = {}
+    for place in (Path("runs"), Path(), Path(name).expanduser().parent):
+        with contextlib.suppress(OSError):
+            for path in place.iterdir():
+                if (path / "config.json").is_file() or (path / "model" / "config.json").is_file():
+                    found[path.name] = str(path) if path.is_absolute() else f"./{path}"
+    close = difflib.get_close_matches(Path(name).name, found, n=3)
+    if close:
+        return f"Did you mean {' or '.join(found[match] for match in close)}?"
+    return "A model is a folder, a run, a hub name such as distilbert-base-uncased, or package:MODULE/FOLDER"
+
+
+# The hub
+
+
+def _utils() -> Any:
+    """huggingface_hub.utils, whose public names (httpx among them) mypy cannot see."""
+    import huggingface_hub.utils
+
+    return huggingface_hub.utils
+
+
+def _endpoint() -> str:
+    """The hub's address without a user name and password that it may carry."""
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _has_token() -> bool:
+    from huggingface_hub import constants
+
+    return bool(os.environ.get("HF_TOKEN")) or Path(constants.HF_TOKEN_PATH).is_file()
+
+
+def _token_state() -> str:
+    return "the token that is set has no access" if _has_token() else "no token is set"
+
+
+def _what(kind: str, name: str) -> str:
+    return f"the {'data set' if kind == 'dataset' else kind} {name}"
+
+
+def _page(kind: str, name: str) -> str:
+    return f"{_endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name}"
+
+
+def _hindrance(kind: str, name: str, revision: str | None) -> str | None:
+    """Why the hub cannot be asked about a repository now; None if it answers.
+
+    Raises:
+        UserError: the hub answers that there is no such repository or revision, or that we may not see it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT)
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE is set"
+    except _utils().httpx.TransportError as error:
+        return f"{_endpoint()} cannot be reached ({type(error).__name__})"
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status == 429 or status >= 500:
+            return f"{_endpoint()} takes no requests now (status {status})"
+        raise _refusal(error, kind, name, revision) from None
+    except HFValidationError:
+        raise UserError(f"{name!r} is neither a folder nor a possible hub name", _similar(name)) from None
+    return None
+
+
+def _refusal(error: Any, kind: str, name: str, revision: str | None) -> UserError:
+    """What a status of 4xx means. Only the status is shown: a server's own words could hold anything."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    status, token = error.response.status_code, _token_state()
+    if isinstance(error, GatedRepoError):
+        return _gated(kind, name)
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(f"{_what(kind, name)} has no revision {revision}", f"See {_page(kind, name)}")
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        private = f"if it is private: {token}, export HF_TOKEN=..."
+        if kind == "dataset":
+            return UserError(
+                f"there is no data set {name} on {_endpoint()}; {private}",
+                "Names are hub:OWNER/NAME, e.g. hub:stanfordnlp/sst2",
+            )
+        return UserError(f"{name} is no folder here and no model on {_endpoint()}; {private}", _similar(name))
+    return UserError(
+        f"{_endpoint()} refuses {_what(kind, name)} (status {status}); {token}",
+        "Set a token that has access: export HF_TOKEN=...  (or: hf auth login)",
+    )
+
+
+def _gated(kind: str, name: str) -> UserError:
+    return UserError(
+        f"{_what(kind, name)} is open only to those who accepted its terms, and {_token_state()}",
+        f"Accept them on {_page(kind, name)}, then: export HF_TOKEN=...  (or: hf auth login)",
+    )
+
+
+def _not_cached(kind: str, name: str, revision: str | None, why: str) -> UserError:
+    from huggingface_hub import constants
+
+    what = _what(kind, name) + (f" at revision {revision}" if revision else "")
+    problem = f"{what} is not complete in the cache {constants.HF_HUB_CACHE}, and {why}"
+    if constants.HF_HUB_OFFLINE:
+        return UserError(problem, "Run it once with HF_HUB_OFFLINE unset, or name a local copy")
+    return UserError(problem, "Check the network (HF_ENDPOINT names another address), or name a local copy")
+
+
+def _broken_off(kind: str, name: str, error: Exception) -> UserError:
+    from huggingface_hub import constants
+
+    if isinstance(error, OSError) and error.errno is not None:
+        return UserError(
+            f"{_what(kind, name)} cannot be stored in {constants.HF_HOME}: {error.strerror}",
+            "HF_HOME=FOLDER keeps the cache elsewhere",
+        )
+    return UserError(
+        f"the download of {_what(kind, name)} was interrupted ({type(error).__name__})",
+        "Run the same command again: files that have arrived are kept",
+    )
+
+
+def _download(
+    kind: str, name: str, revision: str | None, files: list[str], ignore: list[str], why: str | None
+) -> Path:
+    """The folder in the cache with these files of a repository, whole and as the hub has them.
+
+    Args:
+        files, ignore: patterns in the manner of fnmatch.
+        why: why the hub cannot be asked, if so; then everything has to be in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if not sys.stderr.isatty():
+        _utils().disable_progress_bars()
+    try:
+        folder = snapshot_download(
+            name,
+            repo_type=kind,
+            revision=revision,
+            allow_patterns=files,
+            ignore_patterns=ignore,
+            local_files_only=why is not None,
+        )
+    except HfHubHTTPError as error:
+        raise _refusal(error, kind, name, revision) from None
+    except (LocalEntryNotFoundError, _utils().httpx.HTTPError, OSError) as error:
+        if why is not None:
+            raise _not_cached(kind, name, revision, why) from None
+        raise _broken_off(kind, name, error) from None
+    _check_hashes(Path(folder))
+    return Path(folder)
+
+
+# What makes a folder safe to load
+
+
+def _check_hashes(snapshot: Path) -> None:
+    """The cache names each file by its hash: SHA-256, or for small files Git's SHA-1 or the plain one.
+
+    huggingface_hub itself compares only sizes.
+    """
+    for path in sorted(snapshot.rglob("*")):
+        if not path.is_symlink():
+            continue
+        blob = path.parent / path.readlink()
+        expected = blob.name
+        with path.open("rb") as file:
+            if re.fullmatch("[0-9a-f]{64}", expected):
+                actual = {hashlib.file_digest(file, "sha256").hexdigest()}
+            elif re.fullmatch("[0-9a-f]{40}", expected):
+                content = file.read()
+                git = b"blob %d\0" % len(content) + content
+                actual = {hashlib.sha1(data, usedforsecurity=False).hexdigest() for data in (content, git)}
+            else:
+                continue
+        if expected not in actual:
+            raise UserError(
+                f"{path.name} was damaged on its way or on the disk: its hash is not the one on the hub",
+                f"Delete it and run the same command again: rm {os.path.normpath(blob)}",
+            )
+
+
+def _check_links(folder: Path) -> None:
+    """No symbolic link of a local folder leads out of it, unless into the hub's own cache."""
+    for path in folder.rglob("*"):
+        target = path.resolve()
+        if path.is_symlink() and not target.is_relative_to(folder.resolve()) and not _in_cache(target):
+            raise UserError(
+                f"{path} is a symbolic link that leaves its folder, to {target}",
+                "Put a copy of the file in its place, if you trust it",
+            )
+
+
+def _in_cache(path: Path) -> bool:
+    from huggingface_hub import constants
+
+    return path.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
+
+
+def _check_configs(folder: Path) -> None:
+    _refuse_adapter(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: it is no model for Transformers")
+    for path in sorted(folder.glob("*config*.json")):
+        for key, value in _entries(_read_json(path)):
+            if key == "auto_map" and value:
+                raise UserError(
+                    f"{path} has an auto_map: the model wants to run Python code of its own",
+                    "ftkit runs no code from models; choose a model that Transformers itself knows",
+                )
+            choices = value.values() if isinstance(value, dict) else [value]
+            if "_implementation" in key and any("/" in str(choice) for choice in choices):
+                raise UserError(
+                    f"{path} wants code from elsewhere: {key} is {value}",
+                    "Remove that line, if you trust the rest: ftkit chooses the implementation itself",
+                )
+
+
+def _refuse_adapter(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    if path.is_file():
+        content = _read_json(path)
+        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+        raise UserError(
+            f"{folder} holds an adapter for another model ({base}), not a model of its own",
+            "Merge it first (PEFT: model.merge_and_unload().save_pretrained(FOLDER)) and name that folder",
+        )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UserError(f"{path} is too large for a configuration ({path.stat().st_size:,} bytes)")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({type(error).__name__})") from None
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of a JSON value with what stands under it, at any depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from _entries(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _entries(inner)
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        content = _read_json(index)
+        shards = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise UserError(f"{index} has no weight_map from tensors to files")
+        for shard in sorted(set(shards.values())):
+            if shard.startswith("/") or "\\" in shard or ".." in PurePosixPath(shard).parts:
+                raise UserError(f"{index} names a file outside its folder: {shard}")
+            if not (folder / shard).is_file():
+                raise UserError(f"{index} names {shard}, which is missing", "Copy the whole model again")
+    elif not (folder / "model.safetensors").is_file():
+        pickles = [file for file in _listing(name, folder) if file.endswith(PICKLES)]
+        if not pickles:
+            raise UserError(f"{name} has no weights: there is no model.safetensors")
+        raise UserError(
+            f"{name} has its weights only as {', '.join(pickles[:3])}, which can run code when loaded; "
+            "ftkit reads model.safetensors",
+            "huggingface.co/spaces/safetensors/convert opens a pull request with safe weights; "
+            "then: --revision refs/pr/NUMBER. Or convert a copy where you trust it",
+        )
+
+
+def _listing(name: str, folder: Path) -> list[str]:
+    """The names of a model's files, with those of its repository that were not downloaded."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    if folder.parent.name == "snapshots":
+        with contextlib.suppress(CachedRepoTreeNotFoundError):
+            return sorted(file.path for file in get_cached_repo_tree(name, revision=folder.name))
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Data sets
+
+
+def dataset_splits(name: str, config: str | None, revision: str | None = None) -> list[str]:
+    """The splits of a hub data set in its own order."""
+    return list(_prepared(name, config, revision).info.splits)
+
+
+def dataset_rows(
+    name: str, config: str | None, split: str, revision: str | None = None
+) -> tuple[tuple[str, ...], Iterator[dict[str, Any]]]:
+    """The columns of one split of a hub data set, and its rows.
+
+    Class numbers become their names, and -1, which stands for a hidden label, becomes None; everything
+    else stays as it is.
+
+    Raises:
+        UserError: no such data set, configuration or split; it cannot be fetched; it needs a script.
+    """
+    builder = _prepared(name, config, revision)
+    splits = list(builder.info.splits)
+    if split not in splits:
+        raise UserError(
+            f"hub:{name} has no split {split!r}; it has {', '.join(splits)}",
+            f"Name one: hub:{name}@{splits[0]}",
+        )
+    rows = builder.as_dataset(split=split)
+    return tuple(rows.column_names), _named_rows(rows)
+
+
+def _named_rows(rows: Any) -> Iterator[dict[str, Any]]:
+    for batch in rows.iter(batch_size=1000):
+        columns = {c: [_named(rows.features[c], value) for value in values] for c, values in batch.items()}
+        for cells in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, cells, strict=True))
+
+
+def _named(feature: Any, value: Any) -> Any:
+    """A cell with class numbers replaced by names, also inside lists."""
+    from datasets import ClassLabel, LargeList, List
+
+    if isinstance(feature, ClassLabel) and value is not None:
+        return feature.names[value] if value >= 0 else None
+    if isinstance(feature, (List, LargeList)) and value is not None:
+        return [_named(feature.feature, item) for item in value]
+    return value
+
+
+@functools.cache
+def _prepared(name: str, config: str | None, revision: str | None) -> Any:
+    """A data set whose splits are all on the disk, from one commit throughout a process."""
+    import datasets
+
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what matters is told below
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # would tell another host than the endpoint
+    commit = _dataset_commit(name, revision)
+    try:
+        # With hf:// a local folder or a reader (csv, json) of the same name is never meant.
+        builder = datasets.load_dataset_builder(f"hf://datasets/{name}", config, revision=commit)
+    except Exception as error:  # what a repository says about itself can fail in any way
+        raise _no_builder(error, name, config, revision) from None
+    if builder.hash != commit:
+        raise UserError(
+            f"only another version of the data set {name} is in the cache: {builder.hash}, not {commit}",
+            "Run it once with a network",
+        )
+    if files := _data_files(builder, name, commit):
+        _download("dataset", name, commit, files, [], None)
+    try:
+        builder.download_and_prepare()
+    except (datasets.exceptions.DatasetsError, ValueError) as error:
+        raise _unreadable(name, error.__cause__ or error) from None
+    except (_utils().httpx.HTTPError, OSError) as error:
+        raise _broken_off("dataset", name, error) from None
+    return builder
+
+
+def _data_files(builder: Any, name: str, commit: str) -> list[str]:
+    """Patterns for the files of a data set inside its repository; none if its rows are in the cache."""
+    inside = f"hf://datasets/{name}@{commit}/"
+    urls = [url for urls in (builder.config.data_files or {}).values() for url in urls]
+    for url in urls:
+        if not url.startswith(inside):
+            raise UserError(f"the data set {name} takes rows from outside its repository: {url}")
+    return [glob.escape(url.removeprefix(inside)) for url in urls]
+
+
+def _no_builder(error: Exception, name: str, config: str | None, revision: str | None) -> UserError:
+    import datasets
+
+    if isinstance(error, datasets.exceptions.DatasetNotFoundError):
+        return _gated("dataset", name)  # that it exists is known by now
+    if isinstance(error, RuntimeError):
+        return UserError(
+            f"the data set {name} is a Python script, and ftkit runs no code from data sets",
+            "Find a copy in Parquet, CSV or JSON on the hub, or name a local file",
+        )
+    listed = re.search(r"vailable.*\[(.*)\]", str(error))
+    if isinstance(error, ValueError) and listed:
+        known = listed[1].replace("'", "")
+        where = "in the cache only with" if datasets.config.HF_HUB_OFFLINE else "there with"
+        wanted = f"has no configuration {config!r}" if config else "needs a configuration"
+        example = f"hub:{name}/{known.split(', ')[0]}"
+        return UserError(f"hub:{name} {wanted}; it is {where} {known}", f"Name one: {example}")
+    if isinstance(error, ConnectionError) and datasets.config.HF_HUB_OFFLINE:
+        return _not_cached("dataset", name, revision, "offline mode is on")
+    if isinstance(error, (ConnectionError, _utils().httpx.HTTPError)):
+        return _broken_off("dataset", name, error)
+    return _unreadable(name, error)
+
+
+def _unreadable(name: str, error: BaseException) -> UserError:
+    reason = " ".join(str(error).rpartition("either: ")[2].split())[:200]
+    return UserError(
+        f"the data set {name} cannot be read ({type(error).__name__}: {reason})",
+        "Name another one, or a local file in CSV, JSON or Parquet",
+    )
+
+
+def _dataset_commit(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionResolutionError
+
+    why = _hindrance("dataset", name, revision)
+    try:
+        found = HfApi().resolve_revision(
+            name, repo_type="dataset", revision=revision, local_files_only=why is not None
+        )
+    except RevisionResolutionError:
+        raise _not_cached("dataset", name, revision, why or "the network was lost") from None
+    if why is not None and "HF_HUB_OFFLINE" not in why:
+        raise UserError(why, f"The data set {name} may be in the cache: HF_HUB_OFFLINE=1 takes it from there")
+    return found.resolved
+
+
+def describe(seconds: float = 3.0) -> dict[str, Any]:
+    """What `ftkit doctor` shows about the hub.
+
+    Returns:
+        endpoint, offline (HF_HUB_OFFLINE is set), cache (folder), token (whether one is set), and reachable:
+        whether the endpoint answered within `seconds`, None if offline.
+    """
+    from huggingface_hub import constants
+
+    return {
+        "endpoint": _endpoint(),
+        "offline": constants.HF_HUB_OFFLINE,
+        "cache": constants.HF_HUB_CACHE,
+        "token": _has_token(),
+        "reachable": None if constants.HF_HUB_OFFLINE else _answers(seconds),
+    }
+
+
+def _answers(seconds: float) -> bool:
+    """Asks in a thread, because the look-up of a host name takes no timeout."""
+    from huggingface_hub import constants, get_session
+
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(_utils().httpx.HTTPError, OSError):
+            answers.append(get_session().head(constants.ENDPOINT, timeout=seconds).is_success)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return any(answers)

@@ -1,0 +1,178 @@
+"""Processes: one job, run here or on several processes that this module starts.
+
+A job is a JSON-like dict with the verb and what it needs; everything large is in files. ftkit starts
+its own processes, because torchrun turns exit code 2 into 1 and a SIGTERM into a traceback. Processes
+that torchrun, `accelerate launch` or Slurm has started are used as they are: rank 0 prepares the job
+and the others wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ftkit.errors import UserError
+
+GRACE = 30.0  # seconds that the other processes get to end after one has failed
+
+
+def external() -> tuple[int, int] | None:
+    """(rank, world) if another launcher started this process beside others, else None."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        rank, world = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_STEP_NUM_TASKS"])
+        os.environ |= {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(world),
+            "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+            "MASTER_ADDR": os.environ.get("MASTER_ADDR") or os.environ["SLURM_LAUNCH_NODE_IPADDR"],
+            "MASTER_PORT": os.environ.get("MASTER_PORT", "29500"),
+        }
+    else:
+        return None
+    return (rank, world) if world > 1 else None
+
+
+def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Runs a job and returns what rank 0 made of it (JSON-like).
+
+    Raises:
+        UserError: as raised by the job; from several processes, as reported by the first that failed.
+        SystemExit: with the exit code of a process that a signal ended.
+    """
+    if external():
+        from ftkit.devices import open_devices
+
+        devices = open_devices(job["device"], job["precision"])
+        return work(devices.share(job), devices)
+    if processes == 1:
+        from ftkit.devices import open_devices
+
+        return work(job, open_devices(job["device"], job["precision"], expected=1))
+    return _start(job, processes)
+
+
+def follow(device: str) -> int:
+    """What ranks 1 and up of an external launcher do: take part in rank 0's jobs until it ends.
+
+    Returns:
+        the exit code of rank 0.
+    """
+    from ftkit.devices import open_devices
+
+    while (job := open_devices(device).share(None))["verb"] != "stop":
+        work(job, open_devices(device, job["precision"]))
+    return int(job["code"])
+
+
+def release(code: int) -> None:
+    """Tells the waiting ranks of an external launcher that there is no job to do."""
+    from ftkit.devices import open_devices
+
+    open_devices().share({"verb": "stop", "code": code})
+
+
+def work(job: dict[str, Any], devices: Any) -> dict[str, Any]:
+    """Does a job as one of its processes."""
+    if job["verb"] == "fit":
+        from ftkit.training import fit
+
+        return fit(job, devices)
+    if job["verb"] == "score":
+        from ftkit.evaluation import score_features
+
+        return score_features(job, devices)
+    from ftkit.prediction import predict_file
+
+    return predict_file(job, devices)
+
+
+def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="ftkit-job-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps(job))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        children = []
+        for rank in range(processes):
+            environment = os.environ | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            }
+            command = [sys.executable, "-m", "ftkit.launch", str(folder)]
+            children.append(subprocess.Popen(command, env=environment))
+        code = _wait(children)
+        if (folder / "error.json").exists():
+            error = json.loads((folder / "error.json").read_text())
+            raise UserError(error["problem"], error["remedy"])
+        if code:
+            raise SystemExit(code)
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        return result
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    """Waits for all, forwarding signals; the first failure's exit code, 128 + n for signal n."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    code, failed_at = 0, 0.0
+    try:
+        while any(child.poll() is None for child in children):
+            for child in children:
+                if child.poll() and not code:
+                    code = child.returncode if child.returncode > 0 else 128 - child.returncode
+                    failed_at = time.monotonic()
+            if code and time.monotonic() - failed_at > GRACE:
+                for child in children:
+                    child.kill()
+            time.sleep(0.05)
+        return code or next((c.returncode for c in children if c.returncode), 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+
+
+def _child(folder: Path) -> int:
+    """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment."""
+    from ftkit.devices import open_devices
+
+    job = json.loads((folder / "job.json").read_text())
+    world = int(os.environ["WORLD_SIZE"])
+    try:
+        devices = open_devices(job["device"], job["precision"], expected=world)
+        result = work(job, devices)
+    except UserError as error:
+        report = folder / f"error.{os.environ['RANK']}.json"
+        report.write_text(json.dumps({"problem": error.problem, "remedy": error.remedy}))
+        os.replace(report, folder / "error.json")
+        return 2
+    if devices.main:
+        (folder / "result.json").write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_child(Path(sys.argv[1])))

@@ -1,0 +1,178 @@
+"""From a name to a tokenizer and a model with the right head.
+
+Weights are loaded as fp32 from safetensors; the attention implementation is ours to choose, never the
+checkpoint's; no code from a model folder runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from ftkit import hub
+from ftkit.errors import UserError
+
+WINDOW_LIMIT = 512  # the default window of models that could read more; --set window.max_length goes further
+# Families whose position numbers start after the pad id: RoBERTa's 514 positions hold 512 tokens.
+OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "data2vec-text", "mpnet"}
+PAD = "<|pad|>"
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+
+def locate(name: str, revision: str | None, candidates: Sequence[str]) -> tuple[str, Path]:
+    """The name and folder of a model; "auto" takes the first of the task's default models at hand.
+
+    `package:` models come first among the defaults, because they need no network.
+    """
+    if name == "auto":
+        packaged = [c for c in candidates if c.startswith("package:")]
+        present = [c for c in packaged if importlib.util.find_spec(c[8:].partition("/")[0])]
+        name = (present or [c for c in candidates if c not in packaged])[0]
+    return name, hub.model_folder(name, revision)
+
+
+def load_config(folder: Path) -> Any:
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"{folder} is not a model that Transformers knows: {_first_line(error)}") from None
+
+
+def family(config: Any) -> Literal["encoder", "decoder", "encoder-decoder"]:
+    """How a model reads: both ways, forwards, or an encoder with a decoder behind it."""
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    kind = config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "decoder" if causal else "encoder"
+
+
+def load_tokenizer(folder: Path, config: Any) -> Any:
+    """The tokenizer, with a pad token that no text can end with.
+
+    Decoder heads read the last position whose id is not the pad id, so a pad token that equals the end
+    token would make a row's answer depend on its neighbours in the batch.
+    """
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise UserError(f"no tokenizer can be loaded from {folder}: {_first_line(error)}") from None
+    ambiguous = family(config) == "decoder" and tokenizer.pad_token_id == tokenizer.eos_token_id
+    if tokenizer.pad_token_id is None or ambiguous:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    return tokenizer
+
+
+def window_limit(config: Any, tokenizer: Any) -> int | None:
+    """Tokens that the model can read at once; None if there is no limit (relative positions)."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
+        limits.append(positions - offset)
+    return min(limits, default=None)
+
+
+def load_labels_model(
+    folder: Path,
+    config: Any,
+    tokenizer: Any,
+    labels: Sequence[str],
+    *,
+    multi_label: bool,
+    training: bool,
+    seed: int = 0,
+    dropout: float | None = None,
+) -> tuple[Any, list[str]]:
+    """A sequence classification model in fp32, and notes on what was new in it.
+
+    In training a missing or mismatched head is made anew (seeded) and said so. Otherwise every
+    parameter has to be in the checkpoint.
+
+    Raises:
+        UserError: the family has no such head, or (not in training) parameters are missing.
+    """
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+    config.pad_token_id = tokenizer.pad_token_id
+    if dropout is not None:
+        for key, value in config.to_dict().items():
+            if "drop" in key and isinstance(value, (int, float)) and not isinstance(value, bool):
+                setattr(config, key, dropout)
+    torch.manual_seed(seed)
+    model, info = _from_pretrained(transformers.AutoModelForSequenceClassification, folder, config, training)
+    missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
+    notes = []
+    if missing and not training:
+        raise UserError(
+            f"{folder} lacks the weights of its head ({', '.join(missing[:4])}): it was not trained for this",
+            f"Train it first: ftkit train DATA --model {folder}",
+        )
+    if missing:
+        backbone = [
+            key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key
+        ]
+        if backbone:
+            raise UserError(
+                f"{folder} lacks {len(backbone)} weights of the model itself: {', '.join(backbone[:4])}"
+            )
+        notes.append(f"new head: {', '.join(missing)} begin at random")
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        notes.append(f"new token {tokenizer.pad_token} for padding")
+    return model, notes
+
+
+def _from_pretrained(
+    auto_class: Any, folder: Path, config: Any, training: bool
+) -> tuple[Any, dict[str, Any]]:
+    arguments: dict[str, Any] = {
+        "config": config,
+        "dtype": torch.float32,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "ignore_mismatched_sizes": training,
+        "output_loading_info": True,
+    }
+    try:
+        try:
+            return auto_class.from_pretrained(folder, attn_implementation="sdpa", **arguments)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if "scaled_dot_product_attention" not in str(error) and "sdpa" not in str(error):
+                raise
+            return auto_class.from_pretrained(folder, attn_implementation="eager", **arguments)  # type: ignore[no-any-return]
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            task = auto_class.__name__.removeprefix("AutoModelFor")
+            raise UserError(
+                f"models of type {config.model_type} have no head for {task}",
+                "Use a BERT, RoBERTa, GPT-2, Llama, T5 or BART checkpoint",
+            ) from None
+        raise UserError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from None
+    except (OSError, RuntimeError, KeyError) as error:
+        raise UserError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from None
+
+
+def freeze(model: Any, part: str) -> None:
+    """Makes the embeddings, or all but the head, keep their values."""
+    if part == "embeddings":
+        model.get_input_embeddings().requires_grad_(False)
+    elif part == "backbone":
+        model.base_model.requires_grad_(False)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__

@@ -1,0 +1,222 @@
+"""The prediction engine: rows in, logits out, in order, whatever the batches and processes.
+
+Windows are sorted by length, so that a batch holds windows of nearly equal length and little padding.
+Each process takes its share; the logits of a row's windows are averaged. Where memory runs out, a
+batch is halved and tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ftkit import models, plan, recipes
+from ftkit.data import files, writers
+from ftkit.data.features import Features
+from ftkit.devices import Devices, out_of_memory
+from ftkit.heads.labels import LabelsHead
+from ftkit.progress import Progress
+from ftkit.recipes.classification import Classification
+from ftkit.run import Run, TaskRecord
+
+TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
+
+
+def row_logits(
+    model: Any,
+    head: LabelsHead,
+    features: Features,
+    devices: Devices,
+    token_budget: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """(rows, labels): the mean of the logits of each row's windows, complete on every process."""
+    lengths, owner = features.lengths, features.row_of_window
+    share = 1.0 / features.windows_of_rows[owner]
+    budget = token_budget or TOKENS_PER_BATCH[devices.device.type]
+    result = torch.zeros((features.rows, model.config.num_labels), dtype=torch.float32)
+    model.eval()
+    with torch.inference_mode():
+        everything = np.arange(len(lengths))
+        pending = (
+            [
+                batch.items
+                for batch in plan.cut(everything, lengths, devices.world, budget)[
+                    devices.rank :: devices.world
+                ]
+                if batch.counted
+            ]
+            if features.rows
+            else []
+        )
+        pending.reverse()  # taken from the end: the longest batch runs first and shows whether memory suffices
+        while pending:
+            items = pending.pop()
+            try:
+                with devices.autocast():
+                    logits = head.logits(model, head.collate(features, items, devices.device)).cpu()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or len(items) == 1:
+                    raise
+                pending += [items[: len(items) // 2], items[len(items) // 2 :]]
+                continue
+            weights = torch.from_numpy(share[items].astype(np.float32))[:, None]
+            result.index_add_(0, torch.from_numpy(owner[items]), logits * weights)
+            if progress:
+                progress.advance(len(items))
+    devices.sum([result])
+    return result.numpy()
+
+
+CHUNK_ROWS = 4096  # rows read, answered and written together: bounds the memory, whatever the file's size
+CHUNK_CHARACTERS = 4_000_000
+
+
+def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
+    """Answers every row of a file as one of the processes of a job; rank 0 writes.
+
+    Returns:
+        rows, errors (rows that could not be answered), windowed (rows of more than one window),
+        seconds, columns (those added), escaped (cells made safe for spreadsheets).
+    """
+    run = Run(Path(job["run"]))
+    record = run.task()
+    task = recipes.find(record.task)
+    options = files.ReadOptions(**job["options"])
+    source, rows = files.open_rows(job["input"], options, errors="keep")
+    first = list(itertools.islice(rows, 100))
+    columns = task.columns(
+        _known_columns(record, job["columns"], source.columns), source.columns, first, labelled=False
+    )
+    added = AddedColumns.beside(source.columns, record, job["all_scores"])
+    head, model = load_head(run, record, devices)
+    counts = {"rows": 0, "errors": 0, "windowed": 0}
+    started = time.perf_counter()
+    output: Any = contextlib.nullcontext()
+    if devices.main:
+        output = writers.open_writer(
+            job["output"],
+            [*source.columns, *added.names],
+            format=job["output_format"],
+            spreadsheet_safe=job["spreadsheet_safe"],
+        )
+    alone = replace(devices, rank=0, world=1)
+    with output as writer, Progress("predicting", None, show=devices.main and not job["quiet"]) as progress:
+        for chunk in _chunks(itertools.chain(first, rows)):
+            problems = [row.error or _problem(task, row, columns) for row in chunk]
+            numbers = [i for i, problem in enumerate(problems) if problem is None]
+            mine = numbers[devices.rank :: devices.world]
+            probabilities = torch.zeros((len(chunk), len(record.labels)))
+            windowed = torch.zeros(1, dtype=torch.float64)
+            if mine:
+                features = head.encode([task.texts(chunk[i].cells, columns) for i in mine])
+                windowed += int((features.windows_of_rows > 1).sum())
+                logits = row_logits(model, head, features, alone)
+                probabilities[mine] = torch.from_numpy(head.probabilities(logits))
+            devices.sum([probabilities])
+            devices.sum([windowed])
+            counts["rows"] += len(chunk)
+            counts["errors"] += len(chunk) - len(numbers)
+            counts["windowed"] += int(windowed.item())
+            if devices.main:
+                matrix = probabilities.numpy()
+                chosen = record.answers(matrix)
+                for i, row in enumerate(chunk):
+                    cells = added.cells(None if problems[i] else matrix[i], chosen[i], problems[i])
+                    writer.write({**row.cells, **cells})
+            progress.advance(len(chunk))
+    escaped = getattr(writer, "escaped", 0)
+    seconds = time.perf_counter() - started
+    return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+
+
+def load_head(run: Run, record: TaskRecord, devices: Devices) -> tuple[LabelsHead, Any]:
+    """A run's head and model, ready to answer."""
+    config = models.load_config(run.model)
+    tokenizer = models.load_tokenizer(run.model, config)
+    head = LabelsHead(tokenizer, record.multi_label, record.max_length, record.overlap)
+    model, _ = models.load_labels_model(
+        run.model, config, tokenizer, record.labels, multi_label=record.multi_label, training=False
+    )
+    return head, model.to(devices.device)
+
+
+def _known_columns(record: TaskRecord, given: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+    """The columns that training used, where this file has them, and those that the user names."""
+    trained = {r: c for r, c in record.columns.items() if r != "label" and c in columns and r not in given}
+    return {**trained, **given}
+
+
+def _problem(task: Classification, row: files.Row, columns: dict[str, str]) -> str | None:
+    for column in columns.values():
+        value = row.cells.get(column)
+        if value is None or isinstance(value, (list, dict)):
+            return f"no {'value' if value is None else 'text'} in column {column}"
+    return None if any(text.strip() for text in task.texts(row.cells, columns)) else "the text is empty"
+
+
+def _chunks(rows: Iterator[files.Row]) -> Iterator[list[files.Row]]:
+    chunk: list[files.Row] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += sum(len(value) for value in row.cells.values() if isinstance(value, str))
+        if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclass(frozen=True)
+class AddedColumns:
+    """What prediction adds to a row: label, score, error, and if wanted a score for every label.
+
+    The names get `predicted_` before them where the file has columns of these names already.
+    """
+
+    label: str
+    score: str
+    error: str
+    every: tuple[str, ...]
+    record: TaskRecord
+
+    @classmethod
+    def beside(cls, columns: Sequence[str], record: TaskRecord, all_scores: bool) -> AddedColumns:
+        wanted = ["label", "score", "error"]
+        every = [f"score_{label}" for label in record.labels] if all_scores else []
+        taken = set(columns)
+        while taken & {*wanted, *every}:
+            wanted = [f"predicted_{name}" for name in wanted]
+            every = [f"predicted_{name}" for name in every]
+        return cls(wanted[0], wanted[1], wanted[2], tuple(every), record)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.label, self.score, *self.every, self.error)
+
+    def cells(
+        self, probabilities: NDArray[np.float32] | None, chosen: Any, problem: str | None
+    ) -> dict[str, Any]:
+        """The added cells of one row; several labels are a list, and so are their scores."""
+        if probabilities is None:
+            return dict.fromkeys(self.names) | {self.error: problem}
+        rounded = [round(float(p), 6) for p in probabilities]
+        label: Any
+        score: Any
+        if self.record.multi_label:
+            label = [name for name, answered in zip(self.record.labels, chosen, strict=True) if answered]
+            score = [p for p, answered in zip(rounded, chosen, strict=True) if answered]
+        else:
+            label, score = self.record.labels[int(chosen)], rounded[int(chosen)]
+        every = dict(zip(self.every, rounded, strict=False))
+        return {self.label: label, self.score: score, **every, self.error: None}

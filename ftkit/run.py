@@ -1,0 +1,183 @@
+"""The run directory: the only product of a training, and the only memory of later commands.
+
+recipe.yaml   the resolved recipe; `ftkit train --recipe` repeats the run
+task.json     what training fixed: task, columns, labels, thresholds, window
+model/        the model in plain Transformers format; appears once, complete, at the end
+baselines/    the baselines trained on the same rows
+log.jsonl     one line an update and an evaluation
+metrics.json  the scores on the validation rows (and the test rows, if there are any)
+eval/NAME/    the results of each evaluation: metrics.json, predictions.jsonl, report.html
+README.md     the model card
+checkpoints/  the best model so far, while training goes on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftkit.errors import UserError
+from ftkit.recipes.classification import LabelMap
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What training fixed and what every later answer needs.
+
+    Attributes:
+        task: the recipe's name.
+        columns: role -> column of the training file.
+        labels: label of each output of the model.
+        multi_label, separator: how labels are read from a cell.
+        threshold: multi-label: a label is answered from this probability on; one for all labels or one
+            each; None for single-label.
+        max_length, overlap: of the windows, in tokens.
+        base_model: what was fine-tuned, and `revision`.
+    """
+
+    task: str
+    columns: dict[str, str]
+    labels: list[str]
+    multi_label: bool
+    separator: str | None
+    threshold: float | list[float] | None
+    max_length: int
+    overlap: int
+    base_model: str
+    revision: str | None = None
+
+    def answers(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
+        """(rows,) numbers of the most probable label, or for multi-label (rows, labels) bool."""
+        if self.threshold is None:
+            return probabilities.argmax(axis=1)
+        return probabilities >= np.asarray(self.threshold, dtype=np.float32)
+
+    def label_map(self) -> LabelMap:
+        return LabelMap(tuple(self.labels), self.multi_label, self.separator)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory by its path."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def work(self) -> Path:
+        """Arrays that the processes of a running command share; gone when it ends."""
+        return self.folder / ".work"
+
+    def task(self) -> TaskRecord:
+        return TaskRecord(**self.read_json("task.json"))
+
+    def write_task(self, record: TaskRecord) -> None:
+        self.write_json("task.json", asdict(record))
+
+    def read_json(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read: {error}", "The run is damaged; train it again") from None
+
+    def write_json(self, name: str, value: Any) -> None:
+        text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+        self.write_text(name, text + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """The file is replaced as a whole or not at all."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage = path.with_name(f".{path.name}.partial")
+        stage.write_text(text, encoding="utf-8")
+        os.replace(stage, path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for one writing command; the lock goes with the process, however it ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"another ftkit process is working in {self.folder}",
+                    "Wait for it to end, or choose another directory: --out runs/OTHER",
+                ) from None
+            yield
+
+
+def open_run(path: str | Path) -> Run:
+    """An existing, finished run.
+
+    Raises:
+        UserError: there is no run at that path, or its training has not finished.
+    """
+    folder = Path(path)
+    if not (folder / "recipe.yaml").is_file():
+        others = sorted(str(p.parent) for p in folder.parent.glob("*/recipe.yaml"))
+        hint = f"Runs beside it: {', '.join(others[:5])}" if others else "Train one: ftkit train DATA"
+        raise UserError(f"{folder} is not a run directory (it has no recipe.yaml)", hint)
+    run = Run(folder)
+    if not (run.model / "config.json").is_file():
+        raise UserError(
+            f"the training in {folder} has not finished: it has no model/",
+            f"Repeat it: ftkit train --recipe {folder / 'recipe.yaml'} --overwrite",
+        )
+    return run
+
+
+def create_run(path: str | Path, overwrite: bool) -> Run:
+    """A new run directory, empty but for its lock.
+
+    Raises:
+        UserError: something is there already, and it is not a run that may be overwritten.
+    """
+    folder = Path(path)
+    is_run = (folder / "recipe.yaml").is_file() or (folder / ".lock").is_file()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_run)):
+        raise UserError(f"{folder} exists and is no run directory", "Choose another one: --out runs/OTHER")
+    if is_run and not overwrite:
+        raise UserError(
+            f"the run {folder} exists already",
+            f"Replace it: --overwrite\nKeep it: --out {folder}-2",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the directory {folder}: {error.strerror}", "Choose another: --out"
+        ) from None
+    return Run(folder)
+
+
+def clear(run: Run) -> None:
+    """Empties a run that is about to be overwritten; call it while holding the lock."""
+    for path in run.folder.iterdir():
+        if path.name == ".lock":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

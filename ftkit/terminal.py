@@ -1,0 +1,262 @@
+"""What people see: tables in a terminal, plain lines in a pipe. Nothing here computes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from ftkit.errors import UserError
+
+MOST_LABELS = 12  # rows of the per-label table shown; metrics.json has all
+MOST_ERRORS = 5
+
+
+def console(stderr: bool = False) -> Console:
+    return Console(
+        stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty()
+    )
+
+
+def show_error(error: UserError) -> None:
+    """One panel on standard error: the problem, then what to type next."""
+    out = console(stderr=True)
+    text = escape(error.problem) + (f"\n\n[bold]{escape(error.remedy)}[/bold]" if error.remedy else "")
+    if out.is_terminal:
+        out.print(Panel(text, title="ftkit cannot go on", border_style="red", expand=False))
+    else:
+        print(f"error: {error}", file=sys.stderr)
+
+
+def interval(value: Mapping[str, float]) -> str:
+    """0.912 [0.897, 0.926]"""
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def show_prepared(facts: Mapping[str, Any]) -> None:
+    """What was read, what was inferred, what was left out, and the recipe in its main numbers."""
+    out, recipe, data = console(stderr=True), facts["recipe"], facts["facts"]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, value in facts["inferred"]:
+        table.add_row(escape(what), escape(value))
+    training, hardware = recipe.training, recipe.hardware
+    table.add_row("model", escape(recipe.model + (f" @ {recipe.revision}" if recipe.revision else "")))
+    table.add_row(
+        "training",
+        f"{training.epochs} epochs, {training.batch_size} rows an update, learning rate {training.learning_rate:g}, "
+        f"{training.schedule} decay, seed {recipe.seed}, precision {hardware.precision}",
+    )
+    table.add_row("run", escape(facts["run"]))
+    out.print(table)
+    show_facts(data, stderr=True)
+
+
+def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
+    """The data report."""
+    out = console(stderr=stderr)
+    table = Table(box=box.SIMPLE_HEAD, title=None, pad_edge=False)
+    table.add_column("")
+    for split in data["splits"]:
+        table.add_column(split, justify="right")
+    splits = data["splits"].values()
+    table.add_row("rows", *(f"{s['rows']:,}" for s in splits))
+    names = data["labels"]
+    for name in names[:MOST_LABELS]:
+        table.add_row(f"  {escape(name)}", *(f"{s['labels'][name]:,}" for s in splits))
+    if len(names) > MOST_LABELS:
+        table.add_row(f"  and {len(names) - MOST_LABELS} more labels", *("" for _ in splits))
+    rows = [
+        ("rows without any label", "rows_without_labels"),
+        ("empty texts", "empty_texts"),
+        ("rows that repeat a text", "duplicate_rows"),
+        ("rows whose text has several labels", "conflicting_rows"),
+        (f"rows longer than a window of {data['window']['max_length']} tokens", "rows_of_several_windows"),
+    ]
+    for title, key in rows:
+        if any(s[key] for s in splits):
+            table.add_row(title, *(f"{s[key]:,}" for s in splits))
+    table.add_row("tokens a row: median", *(f"{s['tokens']['median']:,.0f}" for s in splits))
+    table.add_row("tokens a row: longest", *(f"{s['tokens']['longest']:,}" for s in splits))
+    table.add_row("unknown tokens", *(f"{s['unknown_token_share']:.2%}" for s in splits))
+    out.print(table)
+    for split, count in data["read"].items():
+        left = data["left_out"] if split == "train" else {}
+        if left:
+            parts = ", ".join(f"{n:,} ({reason})" for reason, n in left.items())
+            out.print(f"{split}: read {count:,} rows, left out {parts}", markup=False)
+    for warning in warnings(data):
+        out.print(f"[yellow]note:[/yellow] {escape(warning)}")
+
+
+def warnings(data: Mapping[str, Any]) -> list[str]:
+    """What a person should know about this data before trusting a number."""
+    found = []
+    train = data["splits"]["train"]
+    share = train["unknown_token_share"]
+    if share > 0.05:
+        found.append(
+            f"{share:.0%} of the tokens are unknown to this model's vocabulary: it cannot read much of this text. "
+            "A model made for the language (for Chinese e.g. --model google-bert/bert-base-chinese) will do better"
+        )
+    counts = [count for count in train["labels"].values() if count]
+    if counts and max(counts) > 0.9 * train["rows"] and len(counts) > 1:
+        found.append(
+            "one label has more than nine tenths of the rows: look at macro F1 rather than at accuracy"
+        )
+    for pair, count in data["shared_texts"].items():
+        if count:
+            found.append(
+                f"{count:,} rows of {pair.partition('/')[2]} have a text that {pair.partition('/')[0]} has too"
+            )
+    return found
+
+
+def show_training(facts: Mapping[str, Any]) -> None:
+    out = console(stderr=True)
+    for note in facts["notes"]:
+        out.print(note, markup=False)
+    out.print(
+        f"trained {facts['updates']:,} updates in {facts['seconds']:.0f} s "
+        f"({facts['rows_per_second']:,.0f} rows/s, {facts['precision']} on {facts['processes']} x {facts['device']}); "
+        f"best epoch {facts['best_epoch']} of {facts['epochs']}",
+        markup=False,
+    )
+
+
+def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] | None = None) -> None:
+    """Scores with intervals beside the baselines', the labels, and the worst errors.
+
+    Args:
+        texts: position of a row -> its text, shown beside the worst errors.
+    """
+    out = console()
+    names = {
+        "accuracy": "accuracy",
+        "subset_accuracy": "accuracy (sets)",
+        "precision_macro": "precision macro",
+        "recall_macro": "recall macro",
+        "f1_macro": "F1 macro",
+        "f1_micro": "F1 micro",
+        "f1_weighted": "F1 weighted",
+    }
+    if "accuracy" in scores["scores"]:
+        del names["f1_micro"]  # equals the accuracy where a row has one label
+    out.print(f"\n[bold]{escape(title)}[/bold]: {scores['n']:,} rows, scores with 95% intervals")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    table.add_column("model", justify="right", style="bold", no_wrap=True)
+    for name in scores["baselines"]:
+        table.add_column({"tfidf": "TF-IDF"}.get(name, name), justify="right", no_wrap=True)
+    for key, shown in names.items():
+        if key in scores["scores"]:
+            rivals = (b["scores"].get(key) for b in scores["baselines"].values())
+            table.add_row(shown, interval(scores["scores"][key]), *(interval(r) if r else "" for r in rivals))
+    out.print(table)
+    for name, rival in scores["baselines"].items():
+        for metric, difference in rival["difference"].items():
+            out.print(verdict(name, metric, difference), markup=False)
+    show_labels(scores)
+    if scores.get("chosen_on_these_rows"):
+        out.print(
+            f"These rows also chose {' and '.join(scores['chosen_on_these_rows'])}, so the scores flatter a little: "
+            "trust those of rows that were never used.",
+            markup=False,
+        )
+    if scores["worst_errors"]:
+        out.print("\nMost confident errors:", markup=False)
+        for item in scores["worst_errors"][:MOST_ERRORS]:
+            text = (texts or {}).get(item["position"], "")
+            score = f" ({item['score']:.2f})" if item["score"] is not None else ""
+            text = f"  {text[:100]}{'…' if len(text) > 100 else ''}" if text else ""
+            out.print(
+                f"  {item['place']}: {_join(item['answer'])}{score}, not {_join(item['reference'])}{text}",
+                markup=False,
+            )
+
+
+def show_labels(scores: Mapping[str, Any]) -> None:
+    """Precision, recall and F1 of each label; the labels with the lowest F1 if there are many."""
+    out = console()
+    rows = scores["classes"]
+    if len(rows) > MOST_LABELS:
+        rows = sorted(rows, key=lambda row: row["f1"])[:MOST_LABELS]
+        out.print(f"The {MOST_LABELS} labels with the lowest F1 of {len(scores['per_class'])}:", markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("label", "precision", "recall", "F1", "rows", "answered"):
+        table.add_column(name, justify="left" if name == "label" else "right")
+    for row in rows:
+        figures = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(row["label"]), *figures, f"{row['support']:,}", f"{row['predicted']:,}")
+    out.print(table)
+
+
+def verdict(name: str, metric: str, difference: Mapping[str, float]) -> str:
+    """Whether the model beats a baseline, in a sentence."""
+    shown = {"tfidf": "TF-IDF", "majority": "always answering the majority label"}.get(name, name)
+    amount = f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}] {metric}"
+    if difference["low"] > 0:
+        return f"The model beats {shown}: {amount}."
+    if difference["high"] < 0:
+        return f"The model LOSES to {shown}: {amount}."
+    return f"The model and {shown} cannot be told apart on these rows: {amount}."
+
+
+def _join(answer: Any) -> str:
+    if isinstance(answer, list):
+        return " + ".join(answer) or "no label"
+    return answer if answer is not None else "no answer"
+
+
+def show_check(result: Mapping[str, Any]) -> None:
+    """The data report of `ftkit check`."""
+    out = console()
+    for what, value in result["inferred"]:
+        out.print(f"[bold]{escape(what)}[/bold]: {escape(value)}")
+    show_facts(result)
+    if "forecast" in result:
+        forecast = result["forecast"]
+        out.print(
+            f"Training on this machine would take about {duration(forecast['seconds'])} "
+            f"({forecast['rows_per_second']:,.0f} rows/s) and {forecast['memory_bytes'] / 2**30:.1f} GiB of memory.",
+            markup=False,
+        )
+
+
+def duration(seconds: float) -> str:
+    """90 s, 12 min, 3.5 h"""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def show_keys() -> None:
+    """Every key of a recipe."""
+    from ftkit import config
+
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("key", "default", "meaning"):
+        table.add_column(name, overflow="fold")
+    for name, default, meaning in config.keys():
+        table.add_row(name, "" if default is None else str(default), escape(meaning))
+    out.print(table)
+
+
+def show_doctor(facts: Mapping[str, Any]) -> None:
+    """What `ftkit doctor` found."""
+    out = console()
+    for title, section in facts.items():
+        table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in section.items():
+            table.add_row(name.replace("_", " "), escape(str(value)))
+        out.print(table)

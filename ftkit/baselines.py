@@ -77,9 +77,9 @@ class Baselines:
             features = _tfidf(_count(chunk, self.hashes), self.idf)
             logits[start : start + len(chunk)] += features.astype(np.float32) @ weights
         if self.threshold is not None:
-            return (1 + np.tanh(logits / 2)) / 2
+            return np.asarray((1 + np.tanh(logits / 2)) / 2, np.float32)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
 
     def predict(self, texts: Texts) -> Labels:
         """The linear model's answers: (rows,) label numbers, or (rows, labels) membership."""
@@ -164,7 +164,7 @@ def load(folder: Path) -> Baselines:
     from safetensors.numpy import load_file
 
     try:
-        arrays = load_file(folder / "baselines.safetensors")
+        arrays: dict[str, Any] = load_file(folder / "baselines.safetensors")
         rest = json.loads((folder / "baselines.json").read_text(encoding="utf-8"))
         return Baselines(**arrays, **rest)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -239,7 +239,8 @@ def _fit(features: Any, targets: Labels, label_count: int) -> tuple[Floats, Floa
     seen = np.unique(targets)
     intercept[seen] = 0
     if len(seen) > 1:
-        model = LogisticRegression(C=C, max_iter=1000).fit(features, targets)
+        # L-BFGS stops early: with the columns in another order probabilities changed by up to 0.2.
+        model = LogisticRegression(C=C, solver="newton-cg", tol=1e-6, max_iter=1000).fit(features, targets)
         fitted = seen[1:] if len(seen) == 2 else seen  # of two labels scikit-learn fits the second
         coefficients[fitted], intercept[fitted] = model.coef_, model.intercept_
     return coefficients, intercept

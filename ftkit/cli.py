@@ -23,14 +23,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Data = Annotated[
-    str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")
-]
+Data = Annotated[str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run directory of a finished training.")]
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
-Pair = Annotated[
-    str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")
-]
+Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
 Format = Annotated[str | None, typer.Option("--format", help="Of the input, if its name does not tell.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Of the input, e.g. gb18030.")]
@@ -85,9 +81,7 @@ def train(
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
-    validation: Annotated[
-        str | None, typer.Option(help="A file, or a share such as 0.1 of the training rows.")
-    ] = None,
+    validation: Annotated[str | None, typer.Option(help="A file, or a share such as 0.1 of the training rows.")] = None,
     test: Annotated[str | None, typer.Option(help="A file that is scored once, after training.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one update, over all processes.")] = None,
@@ -100,9 +94,7 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     processes: Processes = None,
     set: Set = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run of this name.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run of this name.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -161,21 +153,15 @@ def evaluate(
     first: Annotated[str, typer.Argument(metavar="[RUN]", help="The run; left out, with --predictions.")],
     second: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows with labels.")] = None,
     benchmark: Annotated[str | None, typer.Option(help="A well-known benchmark instead of DATA.")] = None,
-    benchmark_dir: Annotated[
-        str | None, typer.Option(help="Folder with a local copy of the benchmark.")
-    ] = None,
+    benchmark_dir: Annotated[str | None, typer.Option(help="Folder with a local copy of the benchmark.")] = None,
     predictions: Annotated[
         str | None, typer.Option(metavar="FILE", help="Score these answers, one a row of DATA.")
     ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="A further metric of the library `evaluate`.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A further metric of the library `evaluate`.")] = None,
     allow_metric_code: Annotated[
         bool, typer.Option("--allow-metric-code", help="Let that library run a metric's code.")
     ] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Of the folder under RUN/eval; default: the data's name.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the folder under RUN/eval; default: the data's name.")] = None,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
@@ -241,9 +227,7 @@ def predict(
     text: Annotated[
         list[str] | None, typer.Option("--text", metavar="TEXT", help="Answer this text; may be repeated.")
     ] = None,
-    pair: Annotated[
-        list[str] | None, typer.Option("--pair", metavar="TEXT", help="The second text of a pair.")
-    ] = None,
+    pair: Annotated[list[str] | None, typer.Option("--pair", metavar="TEXT", help="The second text of a pair.")] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -253,18 +237,14 @@ def predict(
         ),
     ] = None,
     format: Format = None,
-    output_format: Annotated[
-        str | None, typer.Option(help="Of the output, if its name does not tell.")
-    ] = None,
+    output_format: Annotated[str | None, typer.Option(help="Of the output, if its name does not tell.")] = None,
     encoding: Encoding = None,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Add a column with the score of every label.")
     ] = False,
     spreadsheet_safe: Annotated[
         bool,
-        typer.Option(
-            "--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."
-        ),
+        typer.Option("--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."),
     ] = False,
     set: Set = None,
     device: Device = "auto",
@@ -287,9 +267,7 @@ def predict(
                 print(f"{label or 'no label'}\t({scores})")
         return
     if data is None:
-        raise UserError(
-            "nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."'
-        )
+        raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
     _join(device)
     columns = dict(_role(item) for item in column or [])
     section = _data_section(columns.get("text"), columns.get("pair"), None, format, encoding, set)
@@ -321,9 +299,7 @@ def predict(
 
 
 @app.command(
-    epilog=examples(
-        "ftkit check reviews.csv", "ftkit check train.tsv --validation dev.tsv --model runs/reviews"
-    )
+    epilog=examples("ftkit check reviews.csv", "ftkit check train.tsv --validation dev.tsv --model runs/reviews")
 )
 def check(
     data: Data = None,
@@ -368,9 +344,7 @@ def check(
 @app.command(epilog=examples("ftkit init reviews.csv > recipe.yaml", "ftkit init --keys"))
 def init(
     data: Data = None,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="List every key of a recipe with its default.")
-    ] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key of a recipe with its default.")] = False,
     format: Format = None,
     encoding: Encoding = None,
 ) -> None:
@@ -380,9 +354,7 @@ def init(
     if keys:
         terminal.show_keys()
     elif data is None:
-        raise UserError(
-            "no data to write a recipe for", "ftkit init reviews.csv > recipe.yaml, or ftkit init --keys"
-        )
+        raise UserError("no data to write a recipe for", "ftkit init reviews.csv > recipe.yaml, or ftkit init --keys")
     else:
         flags = {"data.train": data, "data.format": format, "data.encoding": encoding}
         print(commands.new_recipe(_recipe(None, flags, None)), end="")

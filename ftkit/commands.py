@@ -30,9 +30,7 @@ def _silent(what: str, value: Any) -> None:
     pass
 
 
-def train(
-    recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell: Tell = _silent
-) -> dict[str, Any]:
+def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell: Tell = _silent) -> dict[str, Any]:
     """Fine-tunes as the recipe says and leaves a run directory.
 
     Returns:
@@ -192,18 +190,12 @@ def evaluate(
         )
         rivals = baselines.load(target.folder / "baselines")
         result = evaluate_answers(target, folder, record, examples, targets, probabilities, rivals)
-        seen = [
-            s["source"]
-            for s in target.read_json("data.json")["sources"].values()
-            if s["sha256"] == table.sha256
-        ]
+        seen = [s["source"] for s in target.read_json("data.json")["sources"].values() if s["sha256"] == table.sha256]
         result |= {
             "run": str(target.folder),
             "folder": str(target.folder / "eval" / folder),
             "reading": counts,
-            "chosen_on_these_rows": ["the model itself (the same content was used in training)"]
-            if seen
-            else [],
+            "chosen_on_these_rows": ["the model itself (the same content was used in training)"] if seen else [],
             "published": published,
         }
         if extra_metrics:
@@ -340,10 +332,8 @@ def new_recipe(recipe: Recipe) -> str:
     task, columns, rows = preparation.look(recipe)
     read_with = {f"data.{key}": value for key, value in recipe.data.model_dump().items() if value}
     chosen = {**read_with, "task": task, "data.columns": columns}
-    lines = [
-        f"# What to learn from {recipe.data.train} ({rows:,} rows). Lines with a # in front show defaults."
-    ]
-    for section, entries in itertools.groupby(config.keys(), key=lambda entry: entry[0].rpartition(".")[0]):
+    lines = [f"# What to learn from {recipe.data.train} ({rows:,} rows). Lines with a # in front show defaults."]
+    for section, entries in itertools.groupby(config.entries(), key=lambda entry: entry[0].rpartition(".")[0]):
         body = []
         for name, default, meaning in entries:
             value = yaml.safe_dump(chosen.get(name, default), default_flow_style=True, allow_unicode=True)
@@ -370,9 +360,7 @@ def predict_texts(
     roles = [role for role in ("text", "pair") if role in record.columns]
     for row in rows:
         if len(row) != len(roles):
-            raise UserError(
-                f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B"
-            )
+            raise UserError(f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B")
     if not rows:
         return []
     matrix = head.probabilities(prediction.row_logits(model, head, head.encode(rows), place))

@@ -181,13 +181,13 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed here", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
 # YAML 1.1 reads 2e-5 as text, because it wants a dot: this is YAML 1.2's pattern for numbers.
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
     list("-+0123456789."),
@@ -234,7 +234,7 @@ def read(path: str | Path) -> list[Setting]:
                 raise UserError(f"{path}: a recipe is a list of `key: value` lines", "See: ftkit init DATA")
             return list(_settings(loader, root, (), str(path)))
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -251,7 +251,7 @@ def _settings(loader: _Loader, node: Any, path: tuple[str, ...], file: str) -> I
         if isinstance(value_node, yaml.MappingNode) and value_node.value:
             yield from _settings(loader, value_node, (*path, key), file)
         else:
-            value = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+            value = loader.construct_object(value_node, deep=True)
             yield Setting((*path, key), value, f"{file}:{line}")
 
 
@@ -308,7 +308,7 @@ def _suggest(path: tuple[str, ...]) -> str:
         return f"; did you mean {'.'.join([*parents, close[0]])}?"
     if key in RENAMED:
         return f"; here it is {RENAMED[key]}"
-    everywhere = {name.rpartition(".")[2]: name for name, _, _ in keys()}
+    everywhere = {name.rpartition(".")[2]: name for name, _, _ in entries()}
     close = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.7)
     return f"; did you mean {everywhere[close[0]]}?" if close else ""
 
@@ -323,7 +323,7 @@ def _section(path: Iterable[str]) -> type[BaseModel] | None:
     return section  # type: ignore[no-any-return]
 
 
-def keys() -> list[tuple[str, Any, str]]:
+def entries() -> list[tuple[str, Any, str]]:
     """Every key of a recipe with its default and its meaning, in the order of the file."""
     result: list[tuple[str, Any, str]] = []
     for name, field in Recipe.model_fields.items():

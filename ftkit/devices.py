@@ -82,9 +82,7 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
         UserError: fp16 was asked for on a device that does not train in it.
     """
     if wanted == "fp16" and device.type != "cuda":
-        raise UserError(
-            f"precision fp16 needs a CUDA GPU; the device here is {device.type}", "Use bf16 or fp32"
-        )
+        raise UserError(f"precision fp16 needs a CUDA GPU; the device here is {device.type}", "Use bf16 or fp32")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -119,7 +117,7 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
     if expected is not None and world != expected:
         raise UserError(
             f"{expected} processes were asked for and {world} joined",
-            "With `accelerate launch` on CPUs add --multi_cpu or --num_machines; or let ftkit start them: --processes N",
+            "Let ftkit start them: --processes N (`accelerate launch --cpu` starts one whatever it is told)",
         )
     chosen = accelerator.device
     if chosen.type == "cpu" and world > 1 and "OMP_NUM_THREADS" not in os.environ:

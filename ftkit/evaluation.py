@@ -46,8 +46,8 @@ def score(
         probabilities: (rows, labels) of the system, if it gives them; order the worst errors.
         rivals: baselines trained on the same rows as the system.
     """
-    metrics = classification.multi_label if record.multi_label else classification.single_label
-    result = metrics(targets, predicted, record.labels, seed=seed)
+    metrics: Any = classification.multi_label if record.multi_label else classification.single_label
+    result: dict[str, Any] = metrics(targets, predicted, record.labels, seed=seed)
     result["source"] = examples.source
     result["counts"] = examples.counts
     result["baselines"] = {}
@@ -56,9 +56,7 @@ def score(
         for name, answered in (("majority", rivals.predict_majority(len(examples))), ("tfidf", linear)):
             scores = metrics(targets, answered, record.labels, seed=seed)
             main = main_metric(record)
-            difference = classification.difference(
-                targets, predicted, answered, record.labels, metric=main, seed=seed
-            )
+            difference = classification.difference(targets, predicted, answered, record.labels, metric=main, seed=seed)
             result["baselines"][name] = {
                 "scores": scores["scores"],
                 "difference": {main: difference.as_dict()},
@@ -105,13 +103,11 @@ def worst_errors(
     ]
 
 
-def confidence(
-    record: TaskRecord, probabilities: NDArray[np.float32], predicted: NDArray[Any]
-) -> NDArray[Any]:
+def confidence(record: TaskRecord, probabilities: NDArray[np.float32], predicted: NDArray[Any]) -> NDArray[Any]:
     """(rows,) probability of the answer given; multi-label: the mean over labels of each one's answer."""
     if record.multi_label:
-        return np.where(predicted, probabilities, 1 - probabilities).mean(axis=1)
-    return probabilities[np.arange(len(predicted)), predicted]
+        return np.asarray(np.where(predicted, probabilities, 1 - probabilities).mean(axis=1))
+    return np.asarray(probabilities[np.arange(len(predicted)), predicted])
 
 
 def write(
@@ -228,9 +224,7 @@ def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -
     return matrix
 
 
-def library_metric(
-    name: str, targets: NDArray[Any], predicted: NDArray[Any], allow_code: bool
-) -> dict[str, Any]:
+def library_metric(name: str, targets: NDArray[Any], predicted: NDArray[Any], allow_code: bool) -> dict[str, Any]:
     """A metric of the library `evaluate`, by its name there or as a local folder.
 
     Raises:
@@ -250,15 +244,11 @@ def library_metric(
 
     try:
         metric = library.load(name)
-        found = metric.compute(
-            predictions=predicted.astype(int).tolist(), references=targets.astype(int).tolist()
-        )
+        found = metric.compute(predictions=predicted.astype(int).tolist(), references=targets.astype(int).tolist())
     except Exception as error:  # the code of a metric may raise anything
         first = str(error).strip().splitlines()[:1]
         raise UserError(f"the metric {name!r} failed: {type(error).__name__}: {' '.join(first)}") from None
-    return {
-        key: value.tolist() if hasattr(value, "tolist") else value for key, value in (found or {}).items()
-    }
+    return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in (found or {}).items()}
 
 
 def choose_threshold(
@@ -268,7 +258,5 @@ def choose_threshold(
     if not record.multi_label:
         return record
     if per_label:
-        return replace(
-            record, threshold=[float(t) for t in classification.thresholds(targets, probabilities)]
-        )
+        return replace(record, threshold=[float(t) for t in classification.thresholds(targets, probabilities)])
     return replace(record, threshold=float(classification.threshold(targets, probabilities)))

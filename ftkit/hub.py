@@ -242,9 +242,7 @@ def _broken_off(kind: str, name: str, error: Exception) -> UserError:
     )
 
 
-def _download(
-    kind: str, name: str, revision: str | None, files: list[str], ignore: list[str], why: str | None
-) -> Path:
+def _download(kind: str, name: str, revision: str | None, files: list[str], ignore: list[str], why: str | None) -> Path:
     """The folder in the cache with these files of a repository, whole and as the hub has them.
 
     Args:
@@ -533,9 +531,7 @@ def _dataset_commit(name: str, revision: str | None) -> str:
 
     why = _hindrance("dataset", name, revision)
     try:
-        found = HfApi().resolve_revision(
-            name, repo_type="dataset", revision=revision, local_files_only=why is not None
-        )
+        found = HfApi().resolve_revision(name, repo_type="dataset", revision=revision, local_files_only=why is not None)
     except RevisionResolutionError:
         raise _not_cached("dataset", name, revision, why or "the network was lost") from None
     if why is not None and "HF_HUB_OFFLINE" not in why:

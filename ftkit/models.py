@@ -122,13 +122,9 @@ def load_labels_model(
             f"Train it first: ftkit train DATA --model {folder}",
         )
     if missing:
-        backbone = [
-            key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key
-        ]
+        backbone = [key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key]
         if backbone:
-            raise UserError(
-                f"{folder} lacks {len(backbone)} weights of the model itself: {', '.join(backbone[:4])}"
-            )
+            raise UserError(f"{folder} lacks {len(backbone)} weights of the model itself: {', '.join(backbone[:4])}")
         notes.append(f"new head: {', '.join(missing)} begin at random")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -136,9 +132,7 @@ def load_labels_model(
     return model, notes
 
 
-def _from_pretrained(
-    auto_class: Any, folder: Path, config: Any, training: bool
-) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(auto_class: Any, folder: Path, config: Any, training: bool) -> tuple[Any, dict[str, Any]]:
     arguments: dict[str, Any] = {
         "config": config,
         "dtype": torch.float32,

@@ -29,9 +29,7 @@ class MicroBatch(NamedTuple):
     counted: bool
 
 
-def updates(
-    lengths: NDArray[np.integer], batch_size: int, seed: int, epoch: int, window: int = 100
-) -> list[Ints]:
+def updates(lengths: NDArray[np.integer], batch_size: int, seed: int, epoch: int, window: int = 100) -> list[Ints]:
     """The updates of one epoch: arrays of row numbers that together hold every row exactly once.
 
     Rows are shuffled, cut into windows of `window` updates (never more than an eighth of the epoch),

@@ -50,9 +50,7 @@ def row_logits(
         pending = (
             [
                 batch.items
-                for batch in plan.cut(everything, lengths, devices.world, budget)[
-                    devices.rank :: devices.world
-                ]
+                for batch in plan.cut(everything, lengths, devices.world, budget)[devices.rank :: devices.world]
                 if batch.counted
             ]
             if features.rows
@@ -204,9 +202,7 @@ class AddedColumns:
     def names(self) -> tuple[str, ...]:
         return (self.label, self.score, *self.every, self.error)
 
-    def cells(
-        self, probabilities: NDArray[np.float32] | None, chosen: Any, problem: str | None
-    ) -> dict[str, Any]:
+    def cells(self, probabilities: NDArray[np.float32] | None, chosen: Any, problem: str | None) -> dict[str, Any]:
         """The added cells of one row; several labels are a list, and so are their scores."""
         if probabilities is None:
             return dict.fromkeys(self.names) | {self.error: problem}

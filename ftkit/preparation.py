@@ -108,17 +108,13 @@ def prepare(recipe: Recipe) -> Prepared:
     if carved:
         share = load.sources(recipe.data)["validation"]
         _carve(examples, float(share), recipe.seed, labels)
-        inferred.append(
-            ("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}")
-        )
+        inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
     targets = {split: labels.targets(rows) for split, rows in examples.items()}
     tokenizer = models.load_tokenizer(model_folder, config)
     head = _head(recipe, config, tokenizer, labels.multi_label)
     cached = {split: cached_features(rows, model_folder, head) for split, rows in examples.items()}
     return Prepared(
-        recipe=_resolve(
-            recipe, task, columns, labels, config, head, len(examples["train"]), model_name, inferred
-        ),
+        recipe=_resolve(recipe, task, columns, labels, config, head, len(examples["train"]), model_name, inferred),
         task=task,
         columns=columns,
         labels=labels,
@@ -148,11 +144,7 @@ def look(recipe: Recipe) -> tuple[str, dict[str, str], int]:
 def _tables(recipe: Recipe) -> dict[str, load.Table]:
     options = load.read_options(recipe.data)
     found = load.sources(recipe.data)
-    return {
-        split: load.load(str(source), options, split)
-        for split, source in found.items()
-        if isinstance(source, str)
-    }
+    return {split: load.load(str(source), options, split) for split, source in found.items() if isinstance(source, str)}
 
 
 def _task(
@@ -175,16 +167,10 @@ def _task(
     return task, columns, multi_label, separator
 
 
-def _recognise(
-    task: Classification, table: load.Table, columns: dict[str, str], multi_label: bool
-) -> Classification:
+def _recognise(task: Classification, table: load.Table, columns: dict[str, str], multi_label: bool) -> Classification:
     if multi_label or "pair" in columns:
         return task
-    labels = {
-        label
-        for row in table.rows
-        if (label := task.read_label(row.cells.get(columns["label"]), None, False))
-    }
+    labels = {label for row in table.rows if (label := task.read_label(row.cells.get(columns["label"]), None, False))}
     special = [other for other in recipes.RECIPES.values() if other is not task]
     return next((other for other in special if other.recognises(labels, columns["label"])), task)
 
@@ -217,9 +203,7 @@ def _leave_out(examples: dict[str, Examples]) -> dict[str, int]:
     if reasons:
         examples["train"] = examples["train"].take(kept)
         if not kept:
-            raise UserError(
-                f"no training rows are left: {_counts(reasons)}", "Choose another validation file"
-            )
+            raise UserError(f"no training rows are left: {_counts(reasons)}", "Choose another validation file")
     return dict(reasons)
 
 
@@ -229,11 +213,7 @@ def _counts(reasons: Counter[str]) -> str:
 
 def _carve(examples: dict[str, Examples], share: float, seed: int, labels: LabelMap) -> None:
     everything = examples["train"]
-    alone = [
-        name
-        for name, count in Counter(x for x in everything.labels if isinstance(x, str)).items()
-        if count < 2
-    ]
+    alone = [name for name, count in Counter(x for x in everything.labels if isinstance(x, str)).items() if count < 2]
     if alone:
         raise UserError(
             f"{len(alone)} labels have a single row: {', '.join(sorted(alone)[:5])}; "
@@ -255,18 +235,15 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, labels: Label
 
 def _head(recipe: Recipe, config: Any, tokenizer: Any, multi_label: bool) -> LabelsHead:
     limit = models.window_limit(config, tokenizer)
-    length = recipe.window.max_length
-    if length == "auto":
-        length = min(limit or models.WINDOW_LIMIT, models.WINDOW_LIMIT)
-    elif limit is not None and length > limit:
+    wanted = recipe.window.max_length
+    length = min(limit or models.WINDOW_LIMIT, models.WINDOW_LIMIT) if wanted == "auto" else wanted
+    if limit is not None and length > limit:
         raise UserError(
             f"window.max_length is {length}; this model reads at most {limit} tokens at once",
             f"Set at most {limit}: longer texts are read in overlapping windows, not cut",
         )
-    overlap = recipe.window.overlap
-    if overlap == "auto":
-        overlap = length // 8
-    elif overlap > length // 2:
+    overlap = length // 8 if recipe.window.overlap == "auto" else recipe.window.overlap
+    if overlap > length // 2:
         raise UserError(f"window.overlap {overlap} is more than half of the window of {length} tokens")
     return LabelsHead(tokenizer, multi_label, length, overlap)
 
@@ -344,9 +321,7 @@ def _resolve(
             "Leave it out, or --set labels.threshold=per_label",
         )
     if recipe.labels.threshold == "per_label" and not labels.multi_label:
-        raise UserError(
-            "labels.threshold is for multi-label tasks, and these rows have one label each", "Leave it out"
-        )
+        raise UserError("labels.threshold is for multi-label tasks, and these rows have one label each", "Leave it out")
     found = load.sources(recipe.data)
     return recipe.model_copy(
         update={
@@ -356,12 +331,8 @@ def _resolve(
             "labels": recipe.labels.model_copy(
                 update={"multi_label": labels.multi_label, "separator": labels.separator}
             ),
-            "window": recipe.window.model_copy(
-                update={"max_length": head.max_length, "overlap": head.overlap}
-            ),
-            "training": training.model_copy(
-                update={"epochs": epochs, "learning_rate": rate, "metric": metric}
-            ),
+            "window": recipe.window.model_copy(update={"max_length": head.max_length, "overlap": head.overlap}),
+            "training": training.model_copy(update={"epochs": epochs, "learning_rate": rate, "metric": metric}),
         }
     )
 
@@ -374,8 +345,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "columns": prepared.columns,
         "labels": list(prepared.labels.names),
         "sources": {
-            split: {"source": source, "sha256": digest}
-            for split, (source, digest) in prepared.sources.items()
+            split: {"source": source, "sha256": digest} for split, (source, digest) in prepared.sources.items()
         },
         "read": prepared.read,
         "left_out": prepared.left_out,
@@ -388,9 +358,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
 def _split_facts(prepared: Prepared, split: str, keys: list[tuple[str, ...]]) -> dict[str, Any]:
     examples, features = prepared.examples[split], prepared.features[split]
     lengths = features.row_lengths
-    counts = Counter(
-        name for label in examples.labels for name in (label if isinstance(label, tuple) else (label,))
-    )
+    counts = Counter(name for label in examples.labels for name in (label if isinstance(label, tuple) else (label,)))
     labels_of_text: dict[tuple[str, ...], set[Any]] = defaultdict(set)
     for key, label in zip(keys, examples.labels, strict=True):
         labels_of_text[key].add(label)

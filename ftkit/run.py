@@ -59,8 +59,8 @@ class TaskRecord:
     def answers(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """(rows,) numbers of the most probable label, or for multi-label (rows, labels) bool."""
         if self.threshold is None:
-            return probabilities.argmax(axis=1)
-        return probabilities >= np.asarray(self.threshold, dtype=np.float32)
+            return np.asarray(probabilities.argmax(axis=1))
+        return np.asarray(probabilities >= np.asarray(self.threshold, dtype=np.float32))
 
     def label_map(self) -> LabelMap:
         return LabelMap(tuple(self.labels), self.multi_label, self.separator)
@@ -166,9 +166,7 @@ def create_run(path: str | Path, overwrite: bool) -> Run:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make the directory {folder}: {error.strerror}", "Choose another: --out"
-        ) from None
+        raise UserError(f"cannot make the directory {folder}: {error.strerror}", "Choose another: --out") from None
     return Run(folder)
 
 

@@ -19,9 +19,7 @@ MOST_ERRORS = 5
 
 
 def console(stderr: bool = False) -> Console:
-    return Console(
-        stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty()
-    )
+    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
 
 
 def show_error(error: UserError) -> None:
@@ -108,9 +106,7 @@ def warnings(data: Mapping[str, Any]) -> list[str]:
         )
     counts = [count for count in train["labels"].values() if count]
     if counts and max(counts) > 0.9 * train["rows"] and len(counts) > 1:
-        found.append(
-            "one label has more than nine tenths of the rows: look at macro F1 rather than at accuracy"
-        )
+        found.append("one label has more than nine tenths of the rows: look at macro F1 rather than at accuracy")
     for pair, count in data["shared_texts"].items():
         if count:
             found.append(
@@ -245,7 +241,7 @@ def show_keys() -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("key", "default", "meaning"):
         table.add_column(name, overflow="fold")
-    for name, default, meaning in config.keys():
+    for name, default, meaning in config.entries():
         table.add_row(name, "" if default is None else str(default), escape(meaning))
     out.print(table)
 

@@ -188,9 +188,7 @@ def optimizer(model: Any, rate: float, weight_decay: float) -> torch.optim.Optim
     decaying = [p for p in learning if p.ndim >= 2 and id(p) not in embeddings]
     constant = [p for p in learning if p.ndim < 2 or id(p) in embeddings]
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": constant, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=rate, fused=learning[0].device.type != "mps"
-    )
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, fused=learning[0].device.type != "mps")
 
 
 def row_weights(targets: NDArray[Any], label_count: int, balanced: bool) -> NDArray[np.float32]:
@@ -198,9 +196,7 @@ def row_weights(targets: NDArray[Any], label_count: int, balanced: bool) -> NDAr
     if not balanced:
         return np.ones(len(targets), dtype=np.float32)
     counts = np.bincount(targets, minlength=label_count)
-    result: NDArray[np.float32] = (len(targets) / (np.count_nonzero(counts) * counts[targets])).astype(
-        np.float32
-    )
+    result: NDArray[np.float32] = (len(targets) / (np.count_nonzero(counts) * counts[targets])).astype(np.float32)
     return result
 
 
@@ -257,9 +253,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                 progress.line(f"no improvement in {patience} epochs: stopped early")
                 break
         if best["epoch"] < 0:
-            raise UserError(
-                "no epoch gave a finite score on the validation rows", "Try a lower --learning-rate"
-            )
+            raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
     if devices.main:
         np.save(run.work / "validation-logits.npy", best["logits"])
         os.replace(run.folder / "checkpoints" / "best", run.model)
@@ -286,11 +280,10 @@ def forecast(prepared: Any) -> dict[str, float]:
     """
     import resource
 
-    from ftkit.commands import hardware
     from ftkit.devices import open_devices
 
     recipe = prepared.recipe
-    devices = open_devices(**hardware(recipe.hardware.device, recipe.hardware.precision))
+    devices = open_devices(recipe.hardware.device, recipe.hardware.precision)
     fitting, _ = _begin(
         recipe,
         prepared.record(),
@@ -315,9 +308,7 @@ def forecast(prepared: Any) -> dict[str, float]:
     if devices.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "seconds": seconds,
         "memory_bytes": memory,
@@ -360,9 +351,7 @@ def _rows(run: Run, job: dict[str, Any], split: str, task: TaskRecord, balanced:
     return Rows(features, targets.astype(np.float32) if task.multi_label else targets, weights)
 
 
-def quick_scores(
-    probabilities: NDArray[np.float32], targets: NDArray[Any], task: TaskRecord
-) -> dict[str, float]:
+def quick_scores(probabilities: NDArray[np.float32], targets: NDArray[Any], task: TaskRecord) -> dict[str, float]:
     """Point scores of an epoch; for multi-label at the threshold that suits these rows best."""
     if task.multi_label:
         threshold = classification.threshold(targets > 0.5, probabilities)

@@ -27,9 +27,7 @@ API = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)"
     r"(?:/(?P<verb>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<path>.*))?)?"
 )
-FILE = re.compile(
-    r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/(?P<verb>resolve)/(?P<revision>[^/]+)/(?P<path>.+)"
-)
+FILE = re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/(?P<verb>resolve)/(?P<revision>[^/]+)/(?P<path>.+)")
 
 
 @dataclass

@@ -72,8 +72,7 @@ REMEDIES = {  # for one row that cannot be used
     "tsv": "Take the tab out of the cell; if double quotes enclose cells, add --set data.quoting=true",
     "jsonl": "Mend or delete the line; if the whole file is one JSON document, add --format json",
     "json": 'Every row must be an object, as in [{"text": "...", "label": "..."}]',
-    "label-first": f"Every line must be LABEL, a blank and the text; in fastText files every label begins "
-    f"with {LABEL}",
+    "label-first": f"Every line must be LABEL, a blank and the text; in fastText files every label begins with {LABEL}",
 }
 
 UNUSED_OPTIONS = {
@@ -276,9 +275,7 @@ def _listed(folder: str | Path) -> list[str]:
     return sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []
 
 
-def _unpack(
-    name: str, place: str, blocks: Iterator[bytes], notes: list[str]
-) -> tuple[Iterator[bytes], Path | None]:
+def _unpack(name: str, place: str, blocks: Iterator[bytes], notes: list[str]) -> tuple[Iterator[bytes], Path | None]:
     """The blocks without gzip, and the path of the file if it holds just them and can be sought."""
     start = next(blocks)
     blocks = itertools.chain([start], blocks)
@@ -527,8 +524,7 @@ def _delimited(
     sign = {None: _looks_like_data(first, sample), False: "as asked", True: None}[options.header]
     if sign:
         notes.append(
-            f"no header ({sign}), so the columns are numbered; if the first row is one, add "
-            "--set data.header=true"
+            f"no header ({sign}), so the columns are numbered; if the first row is one, add --set data.header=true"
         )
         columns = tuple(f"column{n}" for n in range(1, len(first) + 1))
         records = itertools.chain(blank, [(line, first)], records)
@@ -582,9 +578,7 @@ def _records(
             yield number, text.split(separator) if text else []
 
 
-def _quoted_record(
-    place: str, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str
-) -> list[str]:
+def _quoted_record(place: str, number: int, line: str, lines: Iterator[tuple[int, str]], separator: str) -> list[str]:
     """The cells of a record of which at least one holds a quote; takes further lines where quotes hold them.
 
     A quote encloses a cell if the cell begins with it; elsewhere it is a character like any other.
@@ -656,9 +650,7 @@ def _separator(format: str, head: list[str], quoting: bool, asked: str | None) -
     if asked is not None:
         separator = {"\\t": "\t", "tab": "\t"}.get(asked, asked)
         if not separator or set(separator) & set('"\r\n'):
-            raise UserError(
-                f"{asked!r} cannot separate cells", 'Name a character: --set data.delimiter=";" (tab: \\t)'
-            )
+            raise UserError(f"{asked!r} cannot separate cells", 'Name a character: --set data.delimiter=";" (tab: \\t)')
         return separator
     if format == "tsv":
         return "\t"
@@ -810,8 +802,7 @@ def _json_table(place: str, document: Any, notes: list[str]) -> list[Any]:
             return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         raise UserError(f"{place}: the columns differ in length: {lengths}", "Make them equally long")
     raise UserError(
-        f"{place} is neither a list of objects, nor an object"
-        " with one list of objects, nor an object of columns",
+        f"{place} is neither a list of objects, nor an object with one list of objects, nor an object of columns",
         'Write [{"text": "...", "label": "..."}, ...]; if every line is an object, add --format jsonl',
     )
 

@@ -104,8 +104,8 @@ def sources(data: DataSection) -> dict[str, str | float]:
 def _folder_splits(folder: Path) -> dict[str, str]:
     listed = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     found: dict[str, str] = {}
-    for split, names in SPLIT_NAMES.items():
-        matches = [p for p in listed if p.name.split(".")[0].lower() in names and "." in p.name]
+    for split, aliases in SPLIT_NAMES.items():
+        matches = [p for p in listed if p.name.split(".")[0].lower() in aliases and "." in p.name]
         if len(matches) > 1:
             raise UserError(
                 f"{folder} has several {split} files: {', '.join(p.name for p in matches)}",
@@ -129,9 +129,7 @@ def _hub_splits(source: str, names: list[str]) -> dict[str, str]:
         if name:
             found[split] = f"{source}@{name}"
     if "train" not in found:
-        raise UserError(
-            f"{source} has the splits {', '.join(names)} and no train split", f"{source}@SPLIT names one"
-        )
+        raise UserError(f"{source} has the splits {', '.join(names)} and no train split", f"{source}@SPLIT names one")
     return found
 
 

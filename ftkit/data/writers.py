@@ -112,9 +112,7 @@ def _check(name: str, columns: Sequence[str], format: str, spreadsheet_safe: boo
     if twice is not None:
         raise UserError(f"two columns to write have the name {twice!r}", "Rename the one in the input")
     if format == "text" and len(columns) != 1:
-        raise UserError(
-            f"text holds one column, not {len(columns)} ({', '.join(columns)})", "Write .tsv or .csv"
-        )
+        raise UserError(f"text holds one column, not {len(columns)} ({', '.join(columns)})", "Write .tsv or .csv")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -251,9 +249,7 @@ def _without(forbidden: str, text: str, format: str) -> str:
 def _refuse_unknown(cells: Mapping[str, Any], columns: Sequence[str]) -> None:
     unknown = [column for column in cells if column not in columns]
     if unknown:
-        raise UserError(
-            f"a row has columns that the file was not begun with: {', '.join(unknown)}", "Write .jsonl"
-        )
+        raise UserError(f"a row has columns that the file was not begun with: {', '.join(unknown)}", "Write .jsonl")
 
 
 @contextmanager

@@ -36,13 +36,9 @@ class LabelsHead:
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
         """Tokenizes rows; all of their text is in the windows."""
         eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        return windows.encode(
-            self.tokenizer, texts, self.max_length, self.overlap, pad if eos is None else eos
-        )
+        return windows.encode(self.tokenizer, texts, self.max_length, self.overlap, pad if eos is None else eos)
 
-    def collate(
-        self, features: Features, items: NDArray[np.int64], device: torch.device
-    ) -> dict[str, torch.Tensor]:
+    def collate(self, features: Features, items: NDArray[np.int64], device: torch.device) -> dict[str, torch.Tensor]:
         """Pads windows to the longest of them, on the right.
 
         With pad id 0 and the windows [5, 6, 7] and [8, 9]:
@@ -56,9 +52,7 @@ class LabelsHead:
         position = np.arange(width)
         mask = position < lengths[:, None]
         ids = np.full(mask.shape, self.tokenizer.pad_token_id, dtype=np.int64)
-        ids[mask] = np.concatenate(
-            [features.tokens[features.starts[i] : features.starts[i + 1]] for i in items]
-        )
+        ids[mask] = np.concatenate([features.tokens[features.starts[i] : features.starts[i + 1]] for i in items])
         batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         if "token_type_ids" in self.tokenizer.model_input_names:
             batch["token_type_ids"] = (mask & (position >= features.second[items][:, None])).astype(np.int64)
@@ -80,9 +74,7 @@ class LabelsHead:
         Single label: cross-entropy. Multi-label: binary cross-entropy, its mean over the labels.
         """
         if self.multi_label:
-            each = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, targets, reduction="none"
-            ).mean(1)
+            each = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
         else:
             each = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
         return (each * weights).sum()
@@ -90,6 +82,8 @@ class LabelsHead:
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows, labels): softmax, or for multi-label a sigmoid each."""
         if self.multi_label:
-            return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+            result = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+        else:
+            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+            result = shifted / shifted.sum(axis=1, keepdims=True)
+        return np.asarray(result, dtype=np.float32)

@@ -86,9 +86,7 @@ def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + room) for start in starts]
 
 
-def encode(
-    tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, overlap: int, fallback: int
-) -> Features:
+def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, overlap: int, fallback: int) -> Features:
     """Tokenizes rows of one or two texts into windows of at most `max_length` tokens.
 
     Args:
@@ -144,9 +142,7 @@ def _windows(ids: list[int], room: int, overlap: int) -> list[tuple[list[int], .
     return [(ids[a:b],) for a, b in spans(len(ids), room, overlap)]
 
 
-def _pair_windows(
-    first: list[int], second: list[int], room: int, overlap: int
-) -> list[tuple[list[int], ...]]:
+def _pair_windows(first: list[int], second: list[int], room: int, overlap: int) -> list[tuple[list[int], ...]]:
     """Windows over a pair: the longer text slides beside the whole shorter one.
 
     Where even the shorter text fills more than half a window, both slide together, half a window each,

@@ -49,9 +49,7 @@ def single_label(
     return report | {"confusion": confusion.tolist()}
 
 
-def multi_label(
-    reference: Bools, predicted: Bools, labels: Sequence[str], *, seed: int = 0
-) -> dict[str, Any]:
+def multi_label(reference: Bools, predicted: Bools, labels: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
     """Scores of label sets, which may be empty; `reference` and `predicted` are (rows, labels).
 
     As `single_label`, without confusion matrix. The scores are subset_accuracy (the whole set is right);
@@ -128,9 +126,7 @@ def thresholds(reference: Bools, probabilities: NDArray[np.floating]) -> Floats:
 
 def _report(reference: Labels, predicted: Labels, labels: Sequence[str], seed: int) -> dict[str, Any]:
     if not len(reference):
-        raise UserError(
-            "There are no rows to score: found 0, expected at least 1.", "Give a file with labelled rows."
-        )
+        raise UserError("There are no rows to score: found 0, expected at least 1.", "Give a file with labelled rows.")
     distinct, counts = _distinct_rows(reference, predicted)
     features = _features(reference[distinct], predicted[distinct], len(labels))
     sums = counts @ features

@@ -23,9 +23,34 @@ from ftkit.recipes.base import (
     text_of,
 )
 
-TEXT_NAMES = ["text", "sentence", "review", "content", "comment", "body", "message", "tweet", "utterance", "post", "document", "headline", "description", "title", "query", "question", "premise", "sentence1", "question1", "text_a", "text1", "评论", "文本", "内容", "句子", "正文", "review_body", "v2"]
-PAIR_NAMES = ["sentence2", "question2", "hypothesis", "text_b", "text2", "text_pair", "pair"]
-LABEL_NAMES = ["label", "labels", "class", "category", "sentiment", "target", "topic", "intent", "emotion", "stars", "star_rating", "rating", "score", "polarity", "标签", "类别", "分类", "情感", "评分", "v1"]
+TEXT_NAMES: tuple[str, ...] = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "body",
+    "message",
+    "tweet",
+    "utterance",
+    "post",
+)
+TEXT_NAMES += ("document", "headline", "description", "title", "query", "question", "premise", "sentence1")
+TEXT_NAMES += ("question1", "text_a", "text1", "review_body", "v2", "评论", "文本", "内容", "句子", "正文")
+PAIR_NAMES = ("sentence2", "question2", "hypothesis", "text_b", "text2", "text_pair", "pair")
+LABEL_NAMES: tuple[str, ...] = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "sentiment",
+    "target",
+    "topic",
+    "intent",
+    "emotion",
+    "stars",
+)
+LABEL_NAMES += ("star_rating", "rating", "score", "polarity", "标签", "类别", "分类", "情感", "评分", "v1")
 SEPARATORS = (",", ";", "|")
 MAX_LABELS_SHARE = 0.5  # more different labels than this share of the rows: probably the wrong column
 
@@ -90,9 +115,9 @@ class Classification:
         "sentence-transformers/all-MiniLM-L6-v2",
     )
     roles = (
-        Role("text", tuple(TEXT_NAMES)),
-        Role("pair", tuple(PAIR_NAMES), required=False),
-        Role("label", tuple(LABEL_NAMES)),
+        Role("text", TEXT_NAMES),
+        Role("pair", PAIR_NAMES, required=False),
+        Role("label", LABEL_NAMES),
     )
 
     def canonical(self, label: str) -> str:
@@ -150,9 +175,7 @@ class Classification:
         """
         result = Examples(source, counts={"read": len(rows)})
         lacking = [
-            row
-            for row in rows
-            if any(row.cells.get(columns[r]) is None for r in ("text", "pair") if r in columns)
+            row for row in rows if any(row.cells.get(columns[r]) is None for r in ("text", "pair") if r in columns)
         ]
         if lacking:
             places = ", ".join(f"line {row.line}" if row.line else f"row {row.number}" for row in lacking[:5])
@@ -164,9 +187,7 @@ class Classification:
             texts = self.texts(row.cells, columns)
             result.texts.append(texts)
             result.labels.append(
-                self.read_label(row.cells.get(columns["label"]), separator, multi_label)
-                if "label" in columns
-                else None
+                self.read_label(row.cells.get(columns["label"]), separator, multi_label) if "label" in columns else None
             )
             result.rows.append(row.number)
             result.lines.append(row.line)
@@ -187,9 +208,7 @@ class Classification:
                 value = cells.get(columns[role])
                 text = text_of(value)
                 if text is None and isinstance(value, (list, dict)):
-                    raise UserError(
-                        f"column {columns[role]!r} holds lists or objects where a text is expected"
-                    )
+                    raise UserError(f"column {columns[role]!r} holds lists or objects where a text is expected")
                 found.append(text or "")
         return tuple(found)
 
@@ -210,9 +229,7 @@ class Classification:
         text = text_of(value)
         return self.canonical(text.strip()) if text and text.strip() else None
 
-    def find_separator(
-        self, rows: Sequence[Row], column: str, settings: LabelsSection
-    ) -> tuple[bool, str | None]:
+    def find_separator(self, rows: Sequence[Row], column: str, settings: LabelsSection) -> tuple[bool, str | None]:
         """Whether rows have several labels, and what stands between them in a cell.
 
         Lists mean several labels. So does a separator that at least one row in a hundred has, if
@@ -246,13 +263,9 @@ class Classification:
             UserError: there are fewer than two labels, or nearly as many as rows.
         """
         labels = examples.labels
-        names = {
-            name for label in labels for name in (label if isinstance(label, tuple) else (label,)) if name
-        }
+        names = {name for label in labels for name in (label if isinstance(label, tuple) else (label,)) if name}
         if not multi_label and any(isinstance(label, tuple) for label in labels):
-            raise UserError(
-                "some rows have several labels or none", "--set labels.multi_label=true allows that"
-            )
+            raise UserError("some rows have several labels or none", "--set labels.multi_label=true allows that")
         if len(names) < 2:
             found = f"only one label, {next(iter(names))!r}" if names else "no labels"
             raise UserError(
@@ -262,7 +275,7 @@ class Classification:
         if "-100" in names or ("-1" in names and not names <= {"-1", "0", "1"}):
             mark = "-100" if "-100" in names else "-1"
             raise UserError(
-                f"{sum(label == mark for label in labels)} rows have the label {mark}, which usually marks a missing one",
+                f"{labels.count(mark)} rows have the label {mark}, which usually marks a missing one",
                 "Remove these rows, or give the label another name",
             )
         if len(names) > max(2, len(examples) * MAX_LABELS_SHARE):

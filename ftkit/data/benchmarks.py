@@ -1,0 +1,180 @@
+"""The well-known benchmarks: where their rows are, which split is reported on, and what others reached.
+
+A published figure stands here only if it was read in the source that it names. Where a benchmark hides
+the labels of its test split, its validation split is reported on and must not choose anything; the model
+is then chosen on a share of the training rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftkit.data.load import SPLIT_NAMES
+from ftkit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A result that others published.
+
+    Attributes:
+        value: from 0 to 1.
+        metric: by its name here, e.g. accuracy or f1_macro.
+        model: what reached it, and under which conditions if they are unusual.
+        source: where it was read.
+    """
+
+    value: float
+    metric: str
+    model: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark.
+
+    Attributes:
+        source: hub:NAME[/CONFIG], without a split.
+        columns: role -> column.
+        validation: what the model is chosen on: a split, or a share of the training rows.
+        reported_split: what figures are reported on.
+        metric: the main one.
+        published: a figure to compare with.
+    """
+
+    name: str
+    source: str
+    columns: dict[str, str]
+    validation: str | float
+    reported_split: str
+    task: str = "classification"
+    multi_label: bool = False
+    metric: str = "accuracy"
+    published: Figure | None = None
+
+    def published_figure(self) -> dict[str, Any] | None:
+        """The published figure as JSON-able values."""
+        return asdict(self.published) if self.published else None
+
+
+FURTHER_PRETRAINED = "BERT-base, pretrained further on texts of the task"
+SUN_2019 = "paperswithcode.com page of arXiv:1905.05583"
+
+BENCHMARKS = (
+    Benchmark(
+        "sst2",
+        "hub:stanfordnlp/sst2",
+        {"text": "sentence", "label": "label"},
+        validation=0.05,
+        reported_split="validation",  # GLUE hides the labels of the test split
+        task="sentiment",
+        published=Figure(
+            0.9232,
+            "accuracy",
+            "bert-base-cased (3 epochs, learning rate 2e-5, batches of 32)",
+            "github.com/huggingface/transformers, examples/pytorch/text-classification/README.md",
+        ),
+    ),
+    Benchmark(
+        "imdb",
+        "hub:stanfordnlp/imdb",
+        {"text": "text", "label": "label"},
+        validation=0.1,
+        reported_split="test",
+        task="sentiment",
+        published=Figure(0.9563, "accuracy", FURTHER_PRETRAINED, SUN_2019),
+    ),
+    Benchmark(
+        "ag_news",
+        "hub:fancyzhx/ag_news",
+        {"text": "text", "label": "label"},
+        validation=0.1,
+        reported_split="test",
+        published=Figure(0.952, "accuracy", "BERT-base", SUN_2019),
+    ),
+    Benchmark(
+        "emotion",
+        "hub:dair-ai/emotion/split",
+        {"text": "text", "label": "label"},
+        validation="validation",
+        reported_split="test",
+    ),
+    Benchmark(
+        "goemotions",
+        "hub:google-research-datasets/go_emotions/simplified",
+        {"text": "text", "label": "labels"},
+        validation="validation",
+        reported_split="test",
+        multi_label=True,
+        metric="f1_macro",
+        published=Figure(0.46, "f1_macro", "BERT-base", "arXiv:2005.00547, abstract"),
+    ),
+    Benchmark(
+        "banking77",
+        "hub:legacy-datasets/banking77",  # PolyAI/banking77 is a script, which nothing loads any more
+        {"text": "text", "label": "label"},
+        validation=0.1,
+        reported_split="test",
+        published=Figure(
+            0.8004,
+            "accuracy",
+            "all-MiniLM-L6-v2 frozen, logistic regression on a few rows of each class (MTEB)",
+            "github.com/embeddings-benchmark/results, revision 8b3219a of the model",
+        ),
+    ),
+    Benchmark(
+        "tnews",
+        "hub:clue/clue/tnews",
+        {"text": "sentence", "label": "label"},
+        validation=0.05,
+        reported_split="validation",  # CLUE hides the labels of the test split
+    ),
+    Benchmark(
+        "trec",
+        "hub:SetFit/TREC-QC",  # CogComp/trec is a script
+        {"text": "text", "label": "label_coarse_original"},
+        validation=0.1,
+        reported_split="test",
+        published=Figure(0.968, "accuracy", FURTHER_PRETRAINED, SUN_2019),
+    ),
+)
+
+
+def find(name: str) -> Benchmark:
+    """The benchmark of that name; SST-2 and ag-news are as good as sst2 and ag_news."""
+    known = {_plain(benchmark.name): benchmark for benchmark in BENCHMARKS}
+    if _plain(name) in known:
+        return known[_plain(name)]
+    close = difflib.get_close_matches(_plain(name), known, n=1)
+    names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
+    raise UserError(
+        f"there is no benchmark {name!r}; there are {names}",
+        f"Did you mean --benchmark {known[close[0]].name}?" if close else "Any file can be scored: ftkit eval RUN FILE",
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def local_file(benchmark: Benchmark, folder: Path) -> str:
+    """The file in a local copy of a benchmark that holds the reported split: test.*, or validation.* or dev.*
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    names = SPLIT_NAMES[benchmark.reported_split]
+    listed = sorted(path for path in folder.glob("*.*") if path.is_file()) if folder.is_dir() else []
+    found = [str(path) for path in listed if path.name.split(".")[0].lower() in names]
+    if len(found) == 1:
+        return found[0]
+    have = ", ".join(path.name for path in listed[:10]) or "no files"
+    raise UserError(
+        f"{benchmark.name} is reported on its {benchmark.reported_split} split, of which {folder} should hold "
+        f"one file named {'.* or '.join(names)}.*; it has {have}",
+        "Name the file itself: ftkit eval RUN FILE",
+    )

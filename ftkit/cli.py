@@ -102,26 +102,26 @@ def train(
     from ftkit import commands, terminal
 
     flags = {
-        "data.train": data,
+        "data": data,
         "task": task,
         "model": model,
         "revision": revision,
         "out": out,
-        "data.columns.text": text,
-        "data.columns.pair": pair,
-        "data.columns.label": label,
-        "data.validation": None if validation is None else _number(validation),
-        "data.test": test,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "window.max_length": max_length,
+        "text": text,
+        "pair": pair,
+        "label": label,
+        "validation": _number(validation),
+        "test": test,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "max_length": max_length,
         "seed": seed,
-        "data.format": format,
-        "data.encoding": encoding,
-        "hardware.device": device,
-        "hardware.precision": precision,
-        "hardware.processes": processes,
+        "format": format,
+        "encoding": encoding,
+        "device": device,
+        "precision": precision,
+        "processes": processes,
     }
     resolved = _recipe(recipe, flags, set)
     _join(resolved.hardware.device)
@@ -324,15 +324,15 @@ def check(
     from ftkit import commands, terminal
 
     flags = {
-        "data.train": data,
+        "data": data,
         "model": model,
-        "data.columns.text": text,
-        "data.columns.pair": pair,
-        "data.columns.label": label,
-        "data.validation": None if validation is None else _number(validation),
-        "data.test": test,
-        "data.format": format,
-        "data.encoding": encoding,
+        "text": text,
+        "pair": pair,
+        "label": label,
+        "validation": _number(validation),
+        "test": test,
+        "format": format,
+        "encoding": encoding,
     }
     result = commands.check(_recipe(recipe, flags, set), forecast=forecast)
     if as_json:
@@ -356,7 +356,7 @@ def init(
     elif data is None:
         raise UserError("no data to write a recipe for", "ftkit init reviews.csv > recipe.yaml, or ftkit init --keys")
     else:
-        flags = {"data.train": data, "data.format": format, "data.encoding": encoding}
+        flags = {"data": data, "format": format, "encoding": encoding}
         print(commands.new_recipe(_recipe(None, flags, None)), end="")
 
 
@@ -375,10 +375,7 @@ def doctor(as_json: Json = False) -> None:
 def _recipe(path: str | None, flags: dict[str, Any], assignments: list[str] | None) -> Any:
     from ftkit import commands, config
 
-    given = config.read(path) if path else []
-    given += commands.settings(flags, "--")
-    given += [config.setting(item) for item in assignments or []]
-    return config.resolve(given)
+    return commands.recipe_of(path, flags, [config.setting(item) for item in assignments or []])
 
 
 def _data_section(
@@ -390,13 +387,7 @@ def _data_section(
     set: list[str] | None,
 ) -> Any:
     """The data part of a recipe from the flags of commands that only read."""
-    flags = {
-        "data.columns.text": text,
-        "data.columns.pair": pair,
-        "data.columns.label": label,
-        "data.format": format,
-        "data.encoding": encoding,
-    }
+    flags = {"text": text, "pair": pair, "label": label, "format": format, "encoding": encoding}
     other = [item for item in set or [] if not item.strip().startswith("data.")]
     if other:
         raise UserError(
@@ -406,9 +397,10 @@ def _data_section(
     return _recipe(None, flags, set).data
 
 
-def _number(text: str) -> str | float:
+def _number(text: str | None) -> str | float | None:
+    """A share of the rows as a number, a file's name as it is."""
     try:
-        return float(text)
+        return None if text is None else float(text)
     except ValueError:
         return text
 

@@ -394,16 +394,51 @@ def default_out(recipe: Recipe) -> str:
     source = recipe.data.train
     if source is None:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
-    name = evaluation.data_name(source.removeprefix("hub:"))
+    name = evaluation.data_name(source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else source)
     if name in ("train", "training"):
         name = Path(source).resolve().parent.name or name
     return f"runs/{name}"
 
 
-def settings(values: Mapping[str, Any], origin: str) -> list[Setting]:
-    """Flags, or keyword arguments, as settings; dots in a name lead into a section; None is not given."""
-    return [
-        Setting(tuple(name.split(".")), value, f"{origin}{name.rpartition('.')[2].replace('_', '-')}")
-        for name, value in values.items()
+# The short names that flags and Python's keyword arguments share, and the keys of the recipe they set.
+FLAGS = {
+    "data": "data.train",
+    "task": "task",
+    "model": "model",
+    "revision": "revision",
+    "out": "out",
+    "text": "data.columns.text",
+    "pair": "data.columns.pair",
+    "label": "data.columns.label",
+    "validation": "data.validation",
+    "test": "data.test",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "max_length": "window.max_length",
+    "seed": "seed",
+    "format": "data.format",
+    "encoding": "data.encoding",
+    "device": "hardware.device",
+    "precision": "hardware.precision",
+    "processes": "hardware.processes",
+}
+
+
+def recipe_of(file: str | None, flags: Mapping[str, Any], assignments: Iterable[Setting] = ()) -> Recipe:
+    """The recipe of a file, overridden by flags (None: not given), overridden by `--set` assignments."""
+    unknown = set(flags) - set(FLAGS)
+    if unknown:
+        raise UserError(
+            f"there is no setting {sorted(unknown)[0]!r}", f"There are {', '.join(FLAGS)}; others through set="
+        )
+    given = config.read(file) if file else []
+    given += [
+        Setting(tuple(FLAGS[name].split(".")), value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
         if value is not None
     ]
+    recipe = config.resolve([*given, *assignments])
+    if file and recipe.out is None:
+        recipe = recipe.model_copy(update={"out": f"runs/{Path(file).stem}"})
+    return recipe

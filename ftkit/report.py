@@ -1,9 +1,330 @@
-"""stub"""
+"""What people read after a training or an evaluation: a page, RUN/report.html, and a model card, RUN/README.md.
+
+Both are views of what the run holds: the scores, data.json, recipe.yaml and log.jsonl. The page is one file
+that runs no script and loads nothing. Every value is escaped where it is printed, as HTML in both files
+and as Markdown too in the card, so that a label may be any text. No text of a row is in either.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ftkit import __version__, config, terminal
+from ftkit.run import Run, TaskRecord
+
+MATRIX_LABELS = 25  # with more labels, the most confused pairs take the place of the confusion matrix
+PAIRS = 30
+CURVE_POINTS = 240  # the losses of many updates are averaged to so many points
+SMOOTHING = 20  # the smooth line is a moving mean over this part of the points: a twentieth
+METRICS = {
+    "accuracy": "Accuracy",
+    "subset_accuracy": "All labels of a row right",
+    "f1_micro": "F1 (micro)",
+    "f1_macro": "F1 (macro)",
+    "f1_weighted": "F1 (weighted)",
+    "f1_samples": "F1 (mean of rows)",
+    "precision_micro": "Precision (micro)",
+    "precision_macro": "Precision (macro)",
+    "precision_weighted": "Precision (weighted)",
+    "recall_micro": "Recall (micro)",
+    "recall_macro": "Recall (macro)",
+    "recall_weighted": "Recall (weighted)",
+    "matthews": "Matthews correlation",
+    "hamming_loss": "Hamming loss (lower is better)",
+}
+SYSTEMS = {"model": "This model", "tfidf": "TF-IDF", "majority": "Majority label"}
 
 
-def write_run_report(*a):
-    pass
+def write_run_report(run: Run, result: Mapping[str, Any], record: TaskRecord) -> None:
+    """Writes RUN/report.html and RUN/README.md after a training.
+
+    Args:
+        result: of `commands.train`. The test rows are shown in full; without them, the validation rows.
+    """
+    facts = run.read_json("data.json")
+    recipe = config.resolve(config.read(run.folder / "recipe.yaml"))
+    split = "test" if "test" in result else "validation"
+    page = _page(run, result[split], record, facts) | {
+        "rows": f"{split} rows",
+        "also": ("validation rows", chart(result["validation"]), result["validation"]) if split == "test" else None,
+        "facts": facts,
+        "data_table": data_table(facts),
+        "warnings": terminal.warnings(facts),
+        "training": result["training"],
+        "curves": curves(run, str(recipe.training.metric)),
+        "recipe": config.to_yaml(recipe),
+        "repeat": ["ftkit", "train", "--recipe", str(run.folder / "recipe.yaml"), "--out", f"{run.folder}-again"],
+    }
+    run.write_text("report.html", _render("report.html.jinja", page))
+    run.write_text("README.md", _render("README.md.jinja", page | {"front_matter": front_matter(record)}))
 
 
-def write_evaluation_report(*a):
-    pass
+def write_evaluation_report(run: Run, folder: str, result: Mapping[str, Any], record: TaskRecord) -> None:
+    """Writes RUN/eval/FOLDER/report.html; `result` is that of `commands.evaluate`."""
+    page = _page(run, result, record, run.read_json("data.json")) | {
+        "rows": f"rows of {source_name(result['source'])}",
+        "also": None,
+        "training": None,
+        "repeat": ["ftkit", "eval", str(run.folder), result["source"], "--name", folder],
+    }
+    run.write_text(f"eval/{folder}/report.html", _render("report.html.jinja", page))
+
+
+def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates show of one set of rows."""
+    learned_from = facts["splits"]["train"]["labels"]
+    thresholds = record.threshold if isinstance(record.threshold, list) else [None] * len(record.labels)
+    classes = [
+        row | {"trained": learned_from[row["label"]], "threshold": threshold}
+        for row, threshold in zip(scores["classes"], thresholds, strict=True)
+    ]
+    many = len(classes) > MATRIX_LABELS
+    single = "confusion" in scores
+    return {
+        "version": __version__,
+        "name": run.folder.resolve().name,
+        "record": record,
+        "base_model": model_name(record.base_model),
+        "scores": scores,
+        "verdicts": verdicts(scores),
+        "chart": chart(scores),
+        "metrics": METRICS,
+        "systems": SYSTEMS,
+        "main_metric": _headline_metrics(scores)[0],
+        "classes": sorted(classes, key=lambda row: (row["f1"], -row["support"])) if many else classes,
+        "many": many,
+        "matrix": confusion_matrix(scores) if single and not many else None,
+        "pairs": confused_pairs(scores) if single and many else None,
+    }
+
+
+def verdicts(scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Whether the model beats each baseline, the strongest one first: a sentence and wins, even or loses."""
+    found = []
+    for name in ("tfidf", "majority"):
+        for metric, difference in scores["baselines"].get(name, {}).get("difference", {}).items():
+            tone = "wins" if difference["low"] > 0 else "loses" if difference["high"] < 0 else "even"
+            found.append({"text": terminal.verdict(name, metric, difference), "tone": tone})
+    return found
+
+
+def _headline_metrics(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """The scores that are drawn, the main one first."""
+    if "accuracy" in scores["scores"]:
+        return ("accuracy", "f1_macro", "f1_weighted")
+    return ("f1_micro", "f1_macro", "subset_accuracy")
+
+
+def chart(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The headline scores of the model and the baselines as intervals on one axis, in percent of its width."""
+    systems = {"model": scores["scores"], **{name: rival["scores"] for name, rival in scores["baselines"].items()}}
+    drawn = {
+        metric: {name: systems[name][metric] for name in SYSTEMS if name in systems}
+        for metric in _headline_metrics(scores)
+    }
+    every = [value for row in drawn.values() for value in row.values()]
+    ticks = axis(min(value["low"] for value in every), max(value["high"] for value in every))
+
+    def percent(value: float) -> float:
+        return round(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 2)
+
+    return {
+        "ticks": [(percent(tick), f"{tick:.4g}") for tick in ticks],
+        "metrics": {
+            metric: {
+                name: {
+                    **value,
+                    "left": percent(value["low"]),
+                    "at": percent(value["value"]),
+                    "right": percent(value["high"]),
+                }
+                for name, value in row.items()
+            }
+            for metric, row in drawn.items()
+        },
+    }
+
+
+def axis(low: float, high: float) -> list[float]:
+    """Round numbers, two to eight of them, evenly spaced, that enclose the values from low to high."""
+    span = max(high - low, 1e-3)
+    decade = 10.0 ** math.floor(math.log10(span))
+    step = next(step for step in (0.2 * decade, 0.5 * decade, decade, 2 * decade) if span / step <= 6)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+
+
+def confusion_matrix(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts with their share of the reference label's rows; without the column of no answer if it is empty."""
+    counts = np.asarray(scores["confusion"])
+    columns: list[str | None] = [row["label"] for row in scores["classes"]]
+    if counts[:, -1].any():
+        columns.append(None)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    return {
+        "columns": columns,
+        "rows": [
+            {"label": row["label"], "cells": list(zip(counts[i].tolist(), shares[i].tolist(), columns, strict=False))}
+            for i, row in enumerate(scores["classes"])
+        ],
+    }
+
+
+def confused_pairs(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The wrong answers that were given most often: reference, answer (None: no answer), count, share."""
+    names = [row["label"] for row in scores["classes"]]
+    counts = np.asarray(scores["confusion"])
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:PAIRS]
+    return [
+        {
+            "reference": names[i],
+            "answer": names[j] if j < len(names) else None,
+            "count": int(counts[i, j]),
+            "support": scores["classes"][i]["support"],
+        }
+        for i, j in zip(*(each.tolist() for each in np.unravel_index(order, counts.shape)), strict=True)
+        if counts[i, j]
+    ]
+
+
+def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """What was read: a title and a value for each split. Counts that are zero for all splits are left out."""
+    splits = facts["splits"]
+    sources, read = facts["sources"], facts["read"]
+    rows = [
+        ("file", [source_name(sources[s]["source"]) if s in sources else "held out of train" for s in splits]),
+        ("SHA-256", [sources[s]["sha256"][:16] if s in sources else "" for s in splits]),
+        ("rows read", [f"{read[s]:,}" if s in read else "" for s in splits]),
+    ]
+    for reason, count in facts["left_out"].items():
+        rows.append((f"left out: {reason}", [f"{count:,}" if s == "train" else "" for s in splits]))
+    rows.append(("rows used", [f"{each['rows']:,}" for each in splits.values()]))
+    for key, title in {
+        "rows_without_labels": "without any label",
+        "empty_texts": "with empty texts",
+        "duplicate_rows": "that repeat a text",
+        "conflicting_rows": "whose text has several labels",
+        "rows_of_several_windows": f"longer than a window of {facts['window']['max_length']} tokens",
+    }.items():
+        if any(each[key] for each in splits.values()):
+            rows.append((title, [f"{each[key]:,}" for each in splits.values()]))
+    return [
+        *rows,
+        ("tokens a row, median", [f"{each['tokens']['median']:,.0f}" for each in splits.values()]),
+        ("tokens a row, longest", [f"{each['tokens']['longest']:,}" for each in splits.values()]),
+        ("tokens unknown to the model", [f"{each['unknown_token_share']:.2%}" for each in splits.values()]),
+    ]
+
+
+def curves(run: Run, metric: str) -> list[dict[str, Any]]:
+    """The learning curves of log.jsonl, as lines (x, y) in a square of 100 with the origin at the top left."""
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [line["loss"] for line in log if "loss" in line]
+    scores = [(line["evaluation"], line[metric]) for line in log if "evaluation" in line]
+    parts = np.array_split(np.asarray(losses), min(CURVE_POINTS, len(losses)))
+    means = np.asarray([part.mean() for part in parts])
+    width = max(1, len(means) // SMOOTHING)
+    smooth = np.convolve(means, np.full(width, 1 / width), "valid")
+    positions = np.linspace(0, 100, len(means)) if len(means) > 1 else np.array([50.0])
+    centres = np.convolve(positions, np.full(width, 1 / width), "valid")
+    epochs = [epoch for epoch, _ in scores]
+    places = np.linspace(0, 100, len(scores)) if len(scores) > 1 else np.array([50.0])
+    loss_axis = axis(0.0, float(means.max()))
+    score_axis = axis(min(score for _, score in scores), max(score for _, score in scores))
+    return [
+        {
+            "title": "Training loss by update",
+            "ticks": _ticks(loss_axis),
+            "ends": ("1", f"{len(losses):,}"),
+            "faint": _points(positions, means, loss_axis),
+            "line": _points(centres, smooth, loss_axis),
+            "dots": [],
+        },
+        {
+            "title": f"Validation {METRICS.get(metric, metric)} by epoch",
+            "ticks": _ticks(score_axis),
+            "ends": (str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else ("", ""),
+            "faint": [],
+            "line": _points(places, np.asarray([score for _, score in scores]), score_axis),
+            "dots": epochs,
+        },
+    ]
+
+
+def _points(x: Any, y: Any, ticks: Sequence[float]) -> list[tuple[float, float]]:
+    down = 100 * (ticks[-1] - y) / (ticks[-1] - ticks[0])
+    return list(zip(x.round(2).tolist(), down.round(2).tolist(), strict=True))
+
+
+def _ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    return [(round(100 * (values[-1] - v) / (values[-1] - values[0]), 2), f"{v:.4g}") for v in values]
+
+
+def front_matter(record: TaskRecord) -> str:
+    """What the Hugging Face Hub reads of a model card."""
+    fields: dict[str, Any] = {}
+    if is_hub_name(record.base_model):
+        fields["base_model"] = record.base_model
+    fields |= {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["ftkit", record.task]}
+    return yaml.safe_dump(fields, sort_keys=False)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model's name is one of the hub: no package and nothing on this disk bears it."""
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) is not None and not Path(name).exists()
+
+
+def model_name(name: str) -> str:
+    """A model as others may know it: without the folders of this machine."""
+    return name if is_hub_name(name) or name.startswith("package:") else Path(name).name
+
+
+def source_name(source: str) -> str:
+    """A file's name without its folders; a data set of the hub as it is."""
+    return source if source.startswith("hub:") else Path(source).name
+
+
+def _render(template: str, values: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ftkit"),
+        autoescape=True,
+        finalize=markdown if template.endswith(".md.jinja") else None,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "count": "{:,}".format,
+        "score": "{:.3f}".format,
+        "share": "{:.0%}".format,
+        "interval": terminal.interval,
+        "duration": terminal.duration,
+        "source_name": source_name,
+        "command": shlex.join,
+    }
+    return environment.get_template(template).render(values)
+
+
+def markdown(value: Any) -> Any:
+    """A value as one line of Markdown text that means nothing but itself; HTML is escaped after this.
+
+    What is marked as safe stays as it is. Besides the punctuation that formats, the beginnings of what
+    GitHub makes links of without being asked are escaped: www., :// and @.
+    """
+    if hasattr(value, "__html__"):
+        return value
+    line = re.sub(r"[\s\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+", " ", str(value))
+    return re.sub(r"[\\`*_\[\]|~$#+@]|(?<=www)\.|(?<=:)/(?=/)", r"\\\g<0>", line, flags=re.IGNORECASE)

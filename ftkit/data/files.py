@@ -414,17 +414,6 @@ def _lines(place: str, pieces: Iterable[str]) -> Iterator[tuple[int, str]]:
         yield number + 1, rest
 
 
-# Frequent letters of the languages that have encodings of their own.
-FREQUENT = {
-    "gb18030": "的一是不了在有人我他这中大来上个国和也子时道说出要于就下得可你年生自会那后能"
-    "对着事其里所去行过家用发天如然作方成者多日都三小二无同么法当起与好看学进将还分此心前面又定见只主没公从很",
-    "big5": "的一是不了在有人我他這中大來上個國和也子時道說出要於就下得可你年生自會那後能"
-    "對著事其裡所去行過家用發天如然作方成者多日都三小二無同麼法當起與好看學進將還分此心前面又定見只主沒公從很",
-    "shift_jis": "".join(map(chr, range(0x3041, 0x30FF))),
-    "euc_kr": "이다는을에의가고하지한로어은를도서나기사아리시인들대해자게라만있것수그니부정스일전보제",
-}
-
-
 def _encoding_advice(sample: bytes, start: int, encoding: str) -> str:
     """What to do about bytes that are not `encoding`, the first of them at `start` of the sample."""
     if b"\0" in sample and not encoding.startswith(("utf-16", "utf-32")):
@@ -442,16 +431,26 @@ def _encoding_advice(sample: bytes, start: int, encoding: str) -> str:
     return f"It is most likely {likely}, in which the place reads {before + after!r}: add --encoding {likely}"
 
 
+# Encodings of two bytes a letter, and the codes of the letters in everyday use: the standards set them
+# apart from the rare ones. Korean comes first, because its letters lie where GB 18030 has everyday ones too.
+EVERYDAY = {
+    "euc_kr": rb"[\xb0-\xc8][\xa1-\xfe]",
+    "gb18030": rb"[\xb0-\xd7][\xa1-\xfe]",
+    "big5": rb"[\xa4-\xc6].",
+    "shift_jis": rb"[\x82\x83\x88-\x97].",  # the first two are kana
+}
+
+
 def _likely_encoding(sample: bytes) -> str:
-    """The encoding in which the letters beyond ASCII are the frequent ones of a language."""
+    """The encoding in which most letters beyond ASCII are everyday ones, or else one of a byte a letter."""
 
-    def share(encoding: str) -> float:
+    def everyday(encoding: str) -> float:
         letters = re.findall(r"[^\x00-\x7f\W]|\ufffd", sample.decode(encoding, "replace"))
-        frequent = frozenset(FREQUENT[encoding])
-        return sum(c in frequent for c in letters) / max(1, len(letters))
+        in_use = [re.fullmatch(EVERYDAY[encoding], c.encode(encoding, "replace"), re.DOTALL) for c in letters]
+        return sum(map(bool, in_use)) / max(1, len(letters))
 
-    best = max(FREQUENT, key=share)
-    if share(best) > 0.2:
+    best = max(EVERYDAY, key=everyday)
+    if everyday(best) > 0.6:
         return best
     runs = re.findall(rb"[\x80-\xff]+", sample)
     if sum(map(len, runs)) > 2.5 * len(runs):

@@ -16,7 +16,7 @@ def read_rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file, strict=True))
 
 
-REVIEWS = read_rows("reviews.csv")
+REVIEWS = read_rows("reviews.csv") + read_rows("reviews_test.csv")
 NEW_REVIEWS = read_rows("new_reviews.csv")
 TEXTS = [row["text"] for row in REVIEWS + NEW_REVIEWS]
 
@@ -30,7 +30,7 @@ def shares(column: str) -> dict[str, float]:
     return {value: count / len(REVIEWS) for value, count in counts.items()}
 
 
-def test_labelled_file_has_its_columns_and_at_least_660_rows() -> None:
+def test_labelled_files_have_their_columns_and_at_least_660_rows() -> None:
     assert {tuple(row) for row in REVIEWS} == {("text", "sentiment", "domain", "difficulty")}
     assert len(REVIEWS) >= 660
 
@@ -48,7 +48,7 @@ def test_unlabelled_file_has_cells_with_quotes_and_a_newline() -> None:
 
 
 def test_files_are_utf8_without_mark_or_carriage_return() -> None:
-    for name in ("reviews.csv", "new_reviews.csv"):
+    for name in ("reviews.csv", "reviews_test.csv", "new_reviews.csv"):
         content = (SAMPLES / name).read_bytes()
         assert not content.startswith(b"\xef\xbb\xbf")
         assert b"\r" not in content

@@ -65,6 +65,7 @@ def top(
         "ftkit train train.tsv --validation dev.tsv --set training.schedule=cosine",
         "ftkit train --recipe runs/reviews/recipe.yaml --overwrite",
         "ftkit train more.csv --model runs/reviews --out runs/more",
+        "ftkit train --resume runs/reviews",
     )
 )
 def train(
@@ -95,11 +96,17 @@ def train(
     processes: Processes = None,
     set: Set = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run of this name.")] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with a training that was stopped or killed.")
+    ] = None,
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="Go on although recipe, data or libraries have changed.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on a file and say how good it is."""
-    from ftkit import commands, terminal
+    from ftkit import commands, config, terminal
 
     flags = {
         "data": data,
@@ -123,14 +130,20 @@ def train(
         "precision": precision,
         "processes": processes,
     }
-    resolved = _recipe(recipe, flags, set)
-    _join(resolved.hardware.device)
 
     def tell(what: str, facts: Any) -> None:
         if not quiet and not as_json:
-            {"prepared": terminal.show_prepared, "trained": terminal.show_training}[what](facts)
+            terminal.TELL[what](facts)
 
-    result = commands.train(resolved, overwrite=overwrite, quiet=quiet or as_json, tell=tell)
+    silent = quiet or as_json
+    if resume is not None:
+        _join(device or "auto")
+        assignments = commands.assignments(flags, [config.setting(item) for item in set or []])
+        result = commands.resume(resume, assignments, anyway=resume_anyway, quiet=silent, tell=tell)
+    else:
+        resolved = _recipe(recipe, flags, set)
+        _join(resolved.hardware.device)
+        result = commands.train(resolved, overwrite=overwrite, quiet=silent, tell=tell)
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return

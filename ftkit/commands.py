@@ -6,8 +6,11 @@ JSON-like dict; printing is left to the caller, who may pass `tell` to hear of f
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
+import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+import ftkit
 from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import Recipe, Setting
 from ftkit.data import files, load
@@ -41,39 +45,131 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
 
     run.create_run(recipe.out or default_out(recipe), overwrite)  # refuses before any work is done
     prepared = preparation.prepare(recipe)
-    recipe = prepared.recipe
     target = run.create_run(recipe.out or default_out(recipe), overwrite)
     with target.locked():
         run.clear(target)
-        recipe = recipe.model_copy(update={"out": str(target.folder)})
-        target.write_text("recipe.yaml", config.to_yaml(recipe))
-        record = prepared.record()
-        target.write_task(record)
-        facts = preparation.facts(prepared)
-        target.write_json("data.json", facts)
-        tell(
-            "prepared",
-            {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts},
-        )
-        target.work.mkdir()
+        prepared.recipe = prepared.recipe.model_copy(update={"out": str(target.folder)})
+        target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
+        target.write_task(prepared.record())
+        target.write_json("data.json", preparation.facts(prepared))
+        target.write_json("environment.json", environment(prepared.recipe))
         try:
-            for split, targets in prepared.targets.items():
-                np.save(target.work / f"{split}-targets.npy", targets)
-            job = {
-                "verb": "fit",
-                "run": str(target.folder),
-                "model": str(prepared.model_folder),
-                "features": {split: str(folder) for split, folder in prepared.feature_folders.items()},
-                "metric": recipe.training.metric,
-                "quiet": quiet,
-                **hardware(recipe.hardware.device, recipe.hardware.precision),
-            }
-            training = launch.run(job, processes(recipe.hardware.device, recipe.hardware.processes))
-            tell("trained", training)
-            result = _finish(target, prepared, training, quiet)
-        finally:
-            shutil.rmtree(target.work, ignore_errors=True)
-    return result
+            return _fit(target, prepared, None, quiet, tell)
+        except UserError:
+            if not any((target.folder / "checkpoints").glob("*")):
+                shutil.rmtree(target.folder, ignore_errors=True)  # it never came to learn anything
+            raise
+
+
+def resume(
+    run_path: str,
+    changes: Iterable[Setting] = (),
+    *,
+    anyway: bool = False,
+    quiet: bool = False,
+    tell: Tell = _silent,
+) -> dict[str, Any]:
+    """Goes on with a training that was stopped or killed, at the very update it had come to.
+
+    Raises:
+        UserError: the training has finished, or recipe, data or libraries differ from when it began (and
+            not `anyway`): going on would not give what an uninterrupted training gives.
+    """
+    from ftkit import checkpoint, preparation
+
+    target = run.Run(Path(run_path))
+    if not (target.folder / "recipe.yaml").is_file():
+        run.open_run(run_path)
+    if target.model.is_dir():
+        raise UserError(f"the training in {target.folder} has finished", f"ftkit eval {target.folder} DATA")
+    with target.locked():
+        written = config.read(target.folder / "recipe.yaml")
+        before = config.resolve(written)
+        prepared = preparation.prepare(config.resolve([*written, *changes]))
+        prepared.recipe = prepared.recipe.model_copy(update={"out": before.out})
+        now = {
+            "recipe": prepared.recipe.model_dump(exclude={"hardware"}),
+            "data": json.loads(json.dumps(preparation.facts(prepared))),
+            "environment": environment(prepared.recipe),
+        }
+        then = {
+            "recipe": before.model_dump(exclude={"hardware"}),
+            "data": target.read_json("data.json"),
+            "environment": target.read_json("environment.json"),
+        }
+        changed = [line for line in differences(then, now) if not line.startswith("environment.processes")]
+        if changed and not anyway:
+            raise UserError(
+                f"{len(changed)} things differ from when this training began:\n  " + "\n  ".join(changed[:10]),
+                "Put them back, or go on all the same with --resume-anyway (the log will say so)",
+            )
+        newest, problems = checkpoint.newest(target.folder / "checkpoints")
+        tell(
+            "resuming",
+            {
+                "from": newest.name if newest else None,
+                "problems": problems,
+                "changed": changed,
+                "processes": (then["environment"]["processes"], now["environment"]["processes"]),
+            },
+        )
+        target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
+        target.write_json("environment.json", now["environment"] | {"resumed_despite": changed})
+        return _fit(target, prepared, newest, quiet, tell)
+
+
+def environment(recipe: Recipe) -> dict[str, Any]:
+    """What besides recipe and data decides the last bits of a result."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
+    threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
+    return {
+        "ftkit": ftkit.__version__,
+        **versions,
+        "machine": platform.machine(),
+        "threads": threads,
+        "processes": processes(recipe.hardware.device, recipe.hardware.processes),
+        "resumed_despite": [],
+    }
+
+
+def differences(then: Any, now: Any, path: str = "") -> list[str]:
+    """Where two JSON-like values differ: path: before -> after."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        keys = [*then, *(key for key in now if key not in then)]
+        return [
+            line
+            for k in keys
+            if k != "resumed_despite"
+            for line in differences(then.get(k), now.get(k), f"{path}.{k}".strip("."))
+        ]
+    return [] if then == now else [f"{path}: {then} -> {now}"]
+
+
+def _fit(target: run.Run, prepared: Any, checkpoint: Path | None, quiet: bool, tell: Tell) -> dict[str, Any]:
+    """Trains, from the beginning or a checkpoint, and scores; the caller holds the run's lock."""
+    recipe = prepared.recipe
+    facts = target.read_json("data.json")
+    tell("prepared", {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts})
+    shutil.rmtree(target.work, ignore_errors=True)
+    target.work.mkdir()
+    try:
+        for split, targets in prepared.targets.items():
+            np.save(target.work / f"{split}-targets.npy", targets)
+        job = {
+            "verb": "fit",
+            "run": str(target.folder),
+            "model": str(prepared.model_folder),
+            "features": {split: str(folder) for split, folder in prepared.feature_folders.items()},
+            "metric": recipe.training.metric,
+            "resume": str(checkpoint) if checkpoint else None,
+            "quiet": quiet,
+            **hardware(recipe.hardware.device, recipe.hardware.precision),
+        }
+        training = launch.run(job, processes(recipe.hardware.device, recipe.hardware.processes))
+        tell("trained", training)
+        return _finish(target, prepared, training, quiet)
+    finally:
+        shutil.rmtree(target.work, ignore_errors=True)
 
 
 def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: bool) -> dict[str, Any]:
@@ -425,20 +521,24 @@ FLAGS = {
 }
 
 
-def recipe_of(file: str | None, flags: Mapping[str, Any], assignments: Iterable[Setting] = ()) -> Recipe:
-    """The recipe of a file, overridden by flags (None: not given), overridden by `--set` assignments."""
+def assignments(flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> list[Setting]:
+    """Flags (None: not given) as settings, followed by `--set` assignments, which win."""
     unknown = set(flags) - set(FLAGS)
     if unknown:
         raise UserError(
             f"there is no setting {sorted(unknown)[0]!r}", f"There are {', '.join(FLAGS)}; others through set="
         )
-    given = config.read(file) if file else []
-    given += [
+    given = [
         Setting(tuple(FLAGS[name].split(".")), value, f"--{name.replace('_', '-')}")
         for name, value in flags.items()
         if value is not None
     ]
-    recipe = config.resolve([*given, *assignments])
+    return [*given, *others]
+
+
+def recipe_of(file: str | None, flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> Recipe:
+    """The recipe of a file, overridden by flags, overridden by `--set` assignments."""
+    recipe = config.resolve([*(config.read(file) if file else []), *assignments(flags, others)])
     if file and recipe.out is None:
         recipe = recipe.model_copy(update={"out": f"runs/{Path(file).stem}"})
     return recipe

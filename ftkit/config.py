@@ -110,6 +110,7 @@ class HardwareSection(Section):
     processes: Count | Auto = Field("auto", description="one per GPU; on a CPU one")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the matrix products")
     tokens_per_microbatch: Count | Auto = Field("auto", description="padded tokens that go through at once")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(10.0, description="between checkpoints of a training")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
 
 

@@ -55,9 +55,10 @@ class Devices:
         if bucket:
             self._sum_bucket(bucket)
 
-    @staticmethod
-    def _sum_bucket(bucket: list[torch.Tensor]) -> None:
+    def _sum_bucket(self, bucket: list[torch.Tensor]) -> None:
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        if self.device.type == "cuda":
+            flat = flat.to(self.device)  # GPUs exchange only what lies on them
         torch.distributed.all_reduce(flat)
         start = 0
         for tensor in bucket:

@@ -169,8 +169,9 @@ def run_probabilities(
 
 def score_features(job: dict[str, Any], devices: Any) -> dict[str, Any]:
     """Logits for tokenized rows, as one of the processes of a job; rank 0 writes them."""
-    from ftkit.prediction import load_head, row_logits
+    from ftkit.prediction import Stopped, load_head, row_logits
     from ftkit.progress import Progress
+    from ftkit.signals import Stop
 
     run = Run(Path(job["run"]))
     features = Features.load(Path(job["features"]))
@@ -178,8 +179,12 @@ def score_features(job: dict[str, Any], devices: Any) -> dict[str, Any]:
         raise UserError(f"the tokenized rows in {job['features']} have been damaged", "Start again")
     head, model = load_head(run, run.task(), devices)
     share = len(features.lengths) // devices.world
-    with Progress("evaluating", share, "windows", show=devices.main and not job["quiet"]) as progress:
-        logits = row_logits(model, head, features, devices, progress=progress)
+    show = devices.main and not job["quiet"]
+    with Stop() as stop, Progress("evaluating", share, "windows", show=show) as progress:
+        try:
+            logits = row_logits(model, head, features, devices, progress=progress, stop=stop)
+        except Stopped:
+            raise SystemExit(stop.code if stop.number else 143) from None
     if devices.main:
         np.save(job["out"], logits)
     return {}

@@ -28,6 +28,13 @@ from ftkit.errors import UserError
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
 NOT_MODEL_FILES = ["*/*", "consolidated*"]  # other formats of the same weights
+CONFIGS = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 MAX_CONFIG_BYTES = 10_000_000
 TIMEOUT = 10.0  # seconds until a hub that does not answer counts as unreachable
@@ -97,7 +104,7 @@ def _package_folder(name: str) -> Path:
 
 def _local_folder(name: str) -> Path | None:
     """The folder that a name means on this disk; None for what can only be a hub name."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if (path / "model" / "config.json").is_file():
         return path / "model"  # a run
     if (path / "config.json").is_file():
@@ -116,7 +123,7 @@ def _local_folder(name: str) -> Path | None:
 def _similar(name: str) -> str:
     """A remedy: the local models whose names resemble this one, or what names a model at all."""
     found: dict[str, str] = {}
-    for place in (Path("runs"), Path(), Path(name).expanduser().parent):
+    for place in (Path("runs"), Path(), Path(os.path.expanduser(name)).parent):
         with contextlib.suppress(OSError):
             for path in place.iterdir():
                 if (path / "config.json").is_file() or (path / "model" / "config.json").is_file():
@@ -279,7 +286,7 @@ def _download(kind: str, name: str, revision: str | None, files: list[str], igno
 def _check_hashes(snapshot: Path) -> None:
     """The cache names each file by its hash: SHA-256, or for small files Git's SHA-1 or the plain one.
 
-    huggingface_hub itself compares only sizes.
+    huggingface_hub itself compares only sizes. Takes one or two seconds a gigabyte.
     """
     for path in sorted(snapshot.rglob("*")):
         if not path.is_symlink():
@@ -323,8 +330,8 @@ def _check_configs(folder: Path) -> None:
     _refuse_adapter(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no config.json: it is no model for Transformers")
-    for path in sorted(folder.glob("*config*.json")):
-        for key, value in _entries(_read_json(path)):
+    for path in [folder / name for name in CONFIGS if (folder / name).is_file()]:
+        for key, value in _entries(_read_object(path)):
             if key == "auto_map" and value:
                 raise UserError(
                     f"{path} has an auto_map: the model wants to run Python code of its own",
@@ -341,39 +348,41 @@ def _check_configs(folder: Path) -> None:
 def _refuse_adapter(folder: Path) -> None:
     path = folder / "adapter_config.json"
     if path.is_file():
-        content = _read_json(path)
-        base = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+        base = _read_object(path).get("base_model_name_or_path")
         raise UserError(
             f"{folder} holds an adapter for another model ({base}), not a model of its own",
             "Merge it first (PEFT: model.merge_and_unload().save_pretrained(FOLDER)) and name that folder",
         )
 
 
-def _read_json(path: Path) -> Any:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise UserError(f"{path} is too large for a configuration ({path.stat().st_size:,} bytes)")
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object")
+    return content
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
     """Every key of a JSON value with what stands under it, at any depth."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key, inner
-            yield from _entries(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _entries(inner)
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, dict):
+            yield from inner.items()
+            pending.extend(inner.values())
+        elif isinstance(inner, list):
+            pending.extend(inner)
 
 
 def _check_weights(name: str, folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        content = _read_json(index)
-        shards = content.get("weight_map") if isinstance(content, dict) else None
+        shards = _read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise UserError(f"{index} has no weight_map from tensors to files")
         for shard in sorted(set(shards.values())):
@@ -396,10 +405,10 @@ def _check_weights(name: str, folder: Path) -> None:
 def _listing(name: str, folder: Path) -> list[str]:
     """The names of a model's files, with those of its repository that were not downloaded."""
     from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
 
     if folder.parent.name == "snapshots":
-        with contextlib.suppress(CachedRepoTreeNotFoundError):
+        with contextlib.suppress(CachedRepoTreeNotFoundError, HFValidationError):
             return sorted(file.path for file in get_cached_repo_tree(name, revision=folder.name))
     return sorted(path.name for path in folder.iterdir())
 
@@ -436,20 +445,20 @@ def dataset_rows(
 
 def _named_rows(rows: Any) -> Iterator[dict[str, Any]]:
     for batch in rows.iter(batch_size=1000):
-        columns = {c: [_named(rows.features[c], value) for value in values] for c, values in batch.items()}
+        columns = {name: _named(rows.features[name], values) for name, values in batch.items()}
         for cells in zip(*columns.values(), strict=True):
             yield dict(zip(columns, cells, strict=True))
 
 
-def _named(feature: Any, value: Any) -> Any:
-    """A cell with class numbers replaced by names, also inside lists."""
+def _named(feature: Any, values: list[Any]) -> list[Any]:
+    """Cells of one column with class numbers replaced by names, also inside lists."""
     from datasets import ClassLabel, LargeList, List
 
-    if isinstance(feature, ClassLabel) and value is not None:
-        return feature.names[value] if value >= 0 else None
-    if isinstance(feature, (List, LargeList)) and value is not None:
-        return [_named(feature.feature, item) for item in value]
-    return value
+    if isinstance(feature, ClassLabel):
+        return [None if value is None or value < 0 else feature.names[value] for value in values]
+    if isinstance(feature, (List, LargeList)):
+        return [None if value is None else _named(feature.feature, value) for value in values]
+    return values
 
 
 @functools.cache
@@ -485,12 +494,8 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
 
 def _data_files(builder: Any, name: str, commit: str) -> list[str]:
     """Patterns for the files of a data set inside its repository; none if its rows are in the cache."""
-    inside = f"hf://datasets/{name}@{commit}/"
     urls = [url for urls in (builder.config.data_files or {}).values() for url in urls]
-    for url in urls:
-        if not url.startswith(inside):
-            raise UserError(f"the data set {name} takes rows from outside its repository: {url}")
-    return [glob.escape(url.removeprefix(inside)) for url in urls]
+    return [glob.escape(url.removeprefix(f"hf://datasets/{name}@{commit}/")) for url in urls]
 
 
 def _no_builder(error: Exception, name: str, config: str | None, revision: str | None) -> UserError:

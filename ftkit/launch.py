@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -115,7 +116,9 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
                 "MASTER_PORT": str(port),
             }
             command = [sys.executable, "-m", "ftkit.launch", str(folder)]
-            children.append(subprocess.Popen(command, env=environment))
+            # A session of its own: Ctrl-C reaches a child once, through this process, and not twice.
+            # The pipe on its standard input tells the child when this process has died.
+            children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True))
         code = _wait(children)
         if (folder / "error.json").exists():
             error = json.loads((folder / "error.json").read_text())
@@ -155,10 +158,16 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
                 child.kill()
 
 
+def _die_with_parent() -> None:
+    os.read(0, 1)  # nothing is ever written: this returns when the parent is gone
+    os._exit(137)
+
+
 def _child(folder: Path) -> int:
     """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment."""
     from ftkit.devices import open_devices
 
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
     world = int(os.environ["WORLD_SIZE"])
     try:

@@ -27,8 +27,13 @@ from ftkit.heads.labels import LabelsHead
 from ftkit.progress import Progress
 from ftkit.recipes.classification import Classification
 from ftkit.run import Run, TaskRecord
+from ftkit.signals import Stop
 
 TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
+
+
+class Stopped(Exception):
+    """A signal asked this or another process of the job to stop."""
 
 
 def row_logits(
@@ -38,8 +43,13 @@ def row_logits(
     devices: Devices,
     token_budget: int | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> NDArray[np.float32]:
-    """(rows, labels): the mean of the logits of each row's windows, complete on every process."""
+    """(rows, labels): the mean of the logits of each row's windows, complete on every process.
+
+    Raises:
+        Stopped: on every process, once any of them was asked to stop.
+    """
     lengths, owner = features.lengths, features.row_of_window
     share = 1.0 / features.windows_of_rows[owner]
     budget = token_budget or TOKENS_PER_BATCH[devices.device.type]
@@ -57,7 +67,7 @@ def row_logits(
             else []
         )
         pending.reverse()  # taken from the end: the longest batch runs first and shows whether memory suffices
-        while pending:
+        while pending and not (stop and stop.number):
             items = pending.pop()
             try:
                 with devices.autocast():
@@ -71,7 +81,10 @@ def row_logits(
             result.index_add_(0, torch.from_numpy(owner[items]), logits * weights)
             if progress:
                 progress.advance(len(items))
-    devices.sum([result])
+    stopping = torch.tensor([float(bool(stop and stop.number))])
+    devices.sum([result, stopping])
+    if stopping.item():
+        raise Stopped
     return result.numpy()
 
 
@@ -108,23 +121,26 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             spreadsheet_safe=job["spreadsheet_safe"],
         )
     alone = replace(devices, rank=0, world=1)
-    with output as writer, Progress("predicting", None, show=devices.main and not job["quiet"]) as progress:
+    show = devices.main and not job["quiet"]
+    with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
         for chunk in _chunks(itertools.chain(first, rows)):
             problems = [row.error or _problem(task, row, columns) for row in chunk]
             numbers = [i for i, problem in enumerate(problems) if problem is None]
             mine = numbers[devices.rank :: devices.world]
             probabilities = torch.zeros((len(chunk), len(record.labels)))
-            windowed = torch.zeros(1, dtype=torch.float64)
+            windowed = 0
             if mine:
                 features = head.encode([task.texts(chunk[i].cells, columns) for i in mine])
-                windowed += int((features.windows_of_rows > 1).sum())
+                windowed = int((features.windows_of_rows > 1).sum())
                 logits = row_logits(model, head, features, alone)
                 probabilities[mine] = torch.from_numpy(head.probabilities(logits))
-            devices.sum([probabilities])
-            devices.sum([windowed])
+            flags = torch.tensor([float(windowed), float(bool(stop.number))])
+            devices.sum([probabilities, flags])
+            if flags[1].item():
+                raise SystemExit(stop.code if stop.number else 143)
             counts["rows"] += len(chunk)
             counts["errors"] += len(chunk) - len(numbers)
-            counts["windowed"] += int(windowed.item())
+            counts["windowed"] += int(flags[0].item())
             if devices.main:
                 matrix = probabilities.numpy()
                 chosen = record.answers(matrix)

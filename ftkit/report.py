@@ -17,31 +17,34 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from ftkit import __version__, config, terminal
 from ftkit.run import Run, TaskRecord
+
+Floats = NDArray[np.float64]
 
 MATRIX_LABELS = 25  # with more labels, the most confused pairs take the place of the confusion matrix
 PAIRS = 30
 CURVE_POINTS = 240  # the losses of many updates are averaged to so many points
 SMOOTHING = 20  # the smooth line is a moving mean over this part of the points: a twentieth
 METRICS = {
-    "accuracy": "Accuracy",
-    "subset_accuracy": "All labels of a row right",
+    "accuracy": "accuracy",
+    "subset_accuracy": "all labels of a row right",
     "f1_micro": "F1 (micro)",
     "f1_macro": "F1 (macro)",
     "f1_weighted": "F1 (weighted)",
     "f1_samples": "F1 (mean of rows)",
-    "precision_micro": "Precision (micro)",
-    "precision_macro": "Precision (macro)",
-    "precision_weighted": "Precision (weighted)",
-    "recall_micro": "Recall (micro)",
-    "recall_macro": "Recall (macro)",
-    "recall_weighted": "Recall (weighted)",
+    "precision_micro": "precision (micro)",
+    "precision_macro": "precision (macro)",
+    "precision_weighted": "precision (weighted)",
+    "recall_micro": "recall (micro)",
+    "recall_macro": "recall (macro)",
+    "recall_weighted": "recall (weighted)",
     "matthews": "Matthews correlation",
-    "hamming_loss": "Hamming loss (lower is better)",
+    "hamming_loss": "hamming loss (lower is better)",
 }
-SYSTEMS = {"model": "This model", "tfidf": "TF-IDF", "majority": "Majority label"}
+SYSTEMS = {"model": "This model", "tfidf": "TF-IDF", "majority": "Majority answer"}
 
 
 def write_run_report(run: Run, result: Mapping[str, Any], record: TaskRecord) -> None:
@@ -53,9 +56,10 @@ def write_run_report(run: Run, result: Mapping[str, Any], record: TaskRecord) ->
     facts = run.read_json("data.json")
     recipe = config.resolve(config.read(run.folder / "recipe.yaml"))
     split = "test" if "test" in result else "validation"
+    also = {"rows": "validation rows", "scores": result["validation"], "chart": chart(result["validation"])}
     page = _page(run, result[split], record, facts) | {
         "rows": f"{split} rows",
-        "also": ("validation rows", chart(result["validation"]), result["validation"]) if split == "test" else None,
+        "also": also if split == "test" else None,
         "facts": facts,
         "data_table": data_table(facts),
         "warnings": terminal.warnings(facts),
@@ -89,9 +93,10 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
     ]
     many = len(classes) > MATRIX_LABELS
     single = "confusion" in scores
+    source = scores["source"]
     return {
         "version": __version__,
-        "name": run.folder.resolve().name,
+        "name_of_run": run.folder.resolve().name,
         "record": record,
         "base_model": model_name(record.base_model),
         "scores": scores,
@@ -104,6 +109,10 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
         "many": many,
         "matrix": confusion_matrix(scores) if single and not many else None,
         "pairs": confused_pairs(scores) if single and many else None,
+        "errors": [
+            error | {"place": source_name(source) + error["place"].removeprefix(source)}
+            for error in scores["worst_errors"]
+        ],
     }
 
 
@@ -113,7 +122,7 @@ def verdicts(scores: Mapping[str, Any]) -> list[dict[str, str]]:
     for name in ("tfidf", "majority"):
         for metric, difference in scores["baselines"].get(name, {}).get("difference", {}).items():
             tone = "wins" if difference["low"] > 0 else "loses" if difference["high"] < 0 else "even"
-            found.append({"text": terminal.verdict(name, metric, difference), "tone": tone})
+            found.append({"text": terminal.verdict(name, METRICS[metric], difference), "tone": tone})
     return found
 
 
@@ -132,35 +141,38 @@ def chart(scores: Mapping[str, Any]) -> dict[str, Any]:
         for metric in _headline_metrics(scores)
     }
     every = [value for row in drawn.values() for value in row.values()]
-    ticks = axis(min(value["low"] for value in every), max(value["high"] for value in every))
+    least, most, ticks = axis(min(value["low"] for value in every), max(value["high"] for value in every))
 
-    def percent(value: float) -> float:
-        return round(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 2)
+    def place(value: float) -> float:
+        return round(100 * (value - least) / (most - least), 2)
 
-    return {
-        "ticks": [(percent(tick), f"{tick:.4g}") for tick in ticks],
-        "metrics": {
-            metric: {
-                name: {
-                    **value,
-                    "left": percent(value["low"]),
-                    "at": percent(value["value"]),
-                    "right": percent(value["high"]),
-                }
-                for name, value in row.items()
-            }
-            for metric, row in drawn.items()
-        },
+    bars = {
+        metric: {
+            name: value | {"left": place(value["low"]), "at": place(value["value"]), "right": place(value["high"])}
+            for name, value in row.items()
+        }
+        for metric, row in drawn.items()
     }
+    return {"ticks": ticks, "metrics": bars}
 
 
-def axis(low: float, high: float) -> list[float]:
-    """Round numbers, two to eight of them, evenly spaced, that enclose the values from low to high."""
+def axis(low: float, high: float) -> tuple[float, float, list[tuple[float, str]]]:
+    """Two round numbers that enclose the values from low to high, and the round numbers between and at them.
+
+    Returns:
+        least, most, and the ticks (place from 0 for the least to 100 for the most, number as text).
+    """
     span = max(high - low, 1e-3)
     decade = 10.0 ** math.floor(math.log10(span))
     step = next(step for step in (0.2 * decade, 0.5 * decade, decade, 2 * decade) if span / step <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+    last = max(last, first + 1)
+    digits = max(0, -math.floor(math.log10(step)))
+    ticks = [
+        (round(100 * (number - first) / (last - first), 2), f"{number * step:.{digits}f}")
+        for number in range(first, last + 1)
+    ]
+    return first * step, last * step, ticks
 
 
 def confusion_matrix(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +215,7 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     sources, read = facts["sources"], facts["read"]
     rows = [
         ("file", [source_name(sources[s]["source"]) if s in sources else "held out of train" for s in splits]),
-        ("SHA-256", [sources[s]["sha256"][:16] if s in sources else "" for s in splits]),
+        ("SHA-256", [sources[s]["sha256"][:12] if s in sources else "" for s in splits]),
         ("rows read", [f"{read[s]:,}" if s in read else "" for s in splits]),
     ]
     for reason, count in facts["left_out"].items():
@@ -227,47 +239,45 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def curves(run: Run, metric: str) -> list[dict[str, Any]]:
-    """The learning curves of log.jsonl, as lines (x, y) in a square of 100 with the origin at the top left."""
+    """The learning curves of log.jsonl: the loss of the updates, and the validation score of the epochs."""
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in log if "loss" in line]
-    scores = [(line["evaluation"], line[metric]) for line in log if "evaluation" in line]
-    parts = np.array_split(np.asarray(losses), min(CURVE_POINTS, len(losses)))
-    means = np.asarray([part.mean() for part in parts])
+    scores = [line[metric] for line in log if "evaluation" in line]
+    means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
     width = max(1, len(means) // SMOOTHING)
     smooth = np.convolve(means, np.full(width, 1 / width), "valid")
-    positions = np.linspace(0, 100, len(means)) if len(means) > 1 else np.array([50.0])
-    centres = np.convolve(positions, np.full(width, 1 / width), "valid")
-    epochs = [epoch for epoch, _ in scores]
-    places = np.linspace(0, 100, len(scores)) if len(scores) > 1 else np.array([50.0])
-    loss_axis = axis(0.0, float(means.max()))
-    score_axis = axis(min(score for _, score in scores), max(score for _, score in scores))
+    margin = 50 * (width - 1) / max(1, len(means) - 1)
+    loss_axis, score_axis = axis(0.0, max(means)), axis(min(scores), max(scores))
     return [
         {
-            "title": "Training loss by update",
-            "ticks": _ticks(loss_axis),
-            "ends": ("1", f"{len(losses):,}"),
-            "faint": _points(positions, means, loss_axis),
-            "line": _points(centres, smooth, loss_axis),
-            "dots": [],
+            "title": "loss of the training rows by update",
+            "ticks": loss_axis[2],
+            "count": len(losses),
+            "faint": _line(means, loss_axis),
+            "line": _line(smooth, loss_axis, margin),
+            "dots": False,
         },
         {
-            "title": f"Validation {METRICS.get(metric, metric)} by epoch",
-            "ticks": _ticks(score_axis),
-            "ends": (str(epochs[0]), str(epochs[-1])) if len(epochs) > 1 else ("", ""),
+            "title": f"{METRICS.get(metric, metric)} of the validation rows by epoch",
+            "ticks": score_axis[2],
+            "count": len(scores),
             "faint": [],
-            "line": _points(places, np.asarray([score for _, score in scores]), score_axis),
-            "dots": epochs,
+            "line": _line(scores, score_axis),
+            "dots": True,
         },
     ]
 
 
-def _points(x: Any, y: Any, ticks: Sequence[float]) -> list[tuple[float, float]]:
-    down = 100 * (ticks[-1] - y) / (ticks[-1] - ticks[0])
-    return list(zip(x.round(2).tolist(), down.round(2).tolist(), strict=True))
-
-
-def _ticks(values: Sequence[float]) -> list[tuple[float, str]]:
-    return [(round(100 * (values[-1] - v) / (values[-1] - values[0]), 2), f"{v:.4g}") for v in values]
+def _line(
+    values: Sequence[float] | Floats, scale: tuple[float, float, Any], margin: float = 0
+) -> list[tuple[float, float]]:
+    """Points (x, y) from left to right, of values on an axis, in a square of 100 with y from the top down."""
+    least, most, _ = scale
+    places = np.linspace(margin, 100 - margin, len(values)) if len(values) > 1 else [50.0]
+    return [
+        (round(float(x), 2), round(float(100 * (most - value) / (most - least)), 2))
+        for x, value in zip(places, values, strict=True)
+    ]
 
 
 def front_matter(record: TaskRecord) -> str:
@@ -310,7 +320,7 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
         "count": "{:,}".format,
         "score": "{:.3f}".format,
         "share": "{:.0%}".format,
-        "interval": terminal.interval,
+        "interval": "{0[value]:.3f} [{0[low]:.3f}, {0[high]:.3f}]".format,
         "duration": terminal.duration,
         "source_name": source_name,
         "command": shlex.join,

@@ -143,7 +143,7 @@ def open_run(path: str | Path) -> Run:
     if not (run.model / "config.json").is_file():
         raise UserError(
             f"the training in {folder} has not finished: it has no model/",
-            f"Repeat it: ftkit train --recipe {folder / 'recipe.yaml'} --overwrite",
+            f"Go on with it: ftkit train --resume {folder}",
         )
     return run
 
@@ -161,6 +161,7 @@ def create_run(path: str | Path, overwrite: bool) -> Run:
     if is_run and not overwrite:
         raise UserError(
             f"the run {folder} exists already",
+            f"Go on with it if it was stopped: ftkit train --resume {folder}\n"
             f"Replace it: --overwrite\nKeep it: --out {folder}-2",
         )
     try:

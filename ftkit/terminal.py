@@ -33,8 +33,9 @@ def show_error(error: UserError) -> None:
 
 
 def interval(value: Mapping[str, float]) -> str:
-    """0.912 [0.897, 0.926]"""
-    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    """0.912 [.897, .926]"""
+    low, high = (f"{value[end]:.3f}".removeprefix("0") for end in ("low", "high"))
+    return f"{value['value']:.3f} [{low}, {high}]"
 
 
 def show_prepared(facts: Mapping[str, Any]) -> None:
@@ -113,6 +114,19 @@ def warnings(data: Mapping[str, Any]) -> list[str]:
                 f"{count:,} rows of {pair.partition('/')[2]} have a text that {pair.partition('/')[0]} has too"
             )
     return found
+
+
+def show_resuming(facts: Mapping[str, Any]) -> None:
+    """From where a training goes on, and what is different now."""
+    out = console(stderr=True)
+    for problem in facts["problems"]:
+        out.print(f"[yellow]damaged, not used:[/yellow] {escape(problem)}")
+    out.print(f"going on from {facts['from']}" if facts["from"] else "no checkpoint yet: beginning again", markup=False)
+    for change in facts["changed"]:
+        out.print(f"[yellow]changed since it began:[/yellow] {escape(change)}")
+    before, now = facts["processes"]
+    if before != now:
+        out.print(f"{now} processes instead of {before}: the same updates, but not the same last bits", markup=False)
 
 
 def show_training(facts: Mapping[str, Any]) -> None:
@@ -256,3 +270,6 @@ def show_doctor(facts: Mapping[str, Any]) -> None:
         for name, value in section.items():
             table.add_row(name.replace("_", " "), escape(str(value)))
         out.print(table)
+
+
+TELL = {"prepared": show_prepared, "trained": show_training, "resuming": show_resuming}

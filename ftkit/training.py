@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ftkit import models, plan
+from ftkit import checkpoint, models, plan
 from ftkit.config import Recipe
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
 from ftkit.metrics import classification
-from ftkit.prediction import row_logits
+from ftkit.prediction import Stopped, row_logits
 from ftkit.progress import Progress
 from ftkit.run import Run, TaskRecord
+from ftkit.signals import Stop
 
 TOKENS_PER_MICROBATCH = {
     "cpu": 8192,
@@ -37,6 +38,7 @@ TOKENS_PER_MICROBATCH = {
     "cuda": 32768,
 }  # to begin with; halved when memory runs out
 FORECAST_SECONDS = 2.0
+LOGITS = "validation-logits.npy"
 SMALLEST_LOSS_SCALE = 1.0  # fp16 training that overflows even at this scale has diverged
 
 
@@ -84,11 +86,15 @@ class Fitting:
         self.optimizer = optimizer(self.model, self.peak_rate, self.recipe.training.weight_decay)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
 
-    def update(self, epoch: int, number: int, rows: NDArray[np.int64]) -> dict[str, float]:
+    def update(self, epoch: int, number: int, rows: NDArray[np.int64], stop: bool = False) -> dict[str, Any]:
         """One optimizer update over `rows`, on all processes together.
 
+        Args:
+            stop: whether this process was asked to stop.
+
         Returns:
-            loss (mean over the rows' weights), learning_rate, gradient_norm, rows, tokens.
+            loss (mean over the rows' weights), learning_rate, gradient_norm, rows, tokens; `stopping` says
+            whether any process was asked to stop.
 
         Raises:
             UserError: the loss or the gradient is not finite, or not even one window fits into memory.
@@ -98,8 +104,7 @@ class Fitting:
         self.model.train()
         while True:
             loss, memory_lacks = self._accumulate(epoch, number, rows, items)
-            flags = torch.tensor([loss, float(memory_lacks)], dtype=torch.float64)
-            flags = flags.to(self.devices.device) if self.devices.device.type == "cuda" else flags
+            flags = torch.tensor([loss, float(memory_lacks), float(stop)], dtype=torch.float64)
             self.devices.sum([flags])
             if not flags[1].item():
                 break
@@ -132,6 +137,7 @@ class Fitting:
             "gradient_norm": norm,
             "rows": len(rows),
             "tokens": int(features.lengths[items].sum()),
+            "stopping": flags[2].item() > 0,
         }
 
     def _accumulate(
@@ -200,13 +206,165 @@ def row_weights(targets: NDArray[Any], label_count: int, balanced: bool) -> NDAr
     return result
 
 
+@dataclass
+class State:
+    """How far a training has come; all that a resumed one needs beside weights and optimizer.
+
+    Attributes:
+        epoch: epochs completed, evaluation included.
+        number: updates done in the epoch after those.
+        done: updates done in all.
+        best_epoch, best_score, best_folder: of the best model so far; -1, None and "" before the first.
+        token_budget: of a micro-batch, as far as memory has been found to allow.
+        loss_scale: the state of fp16's loss scaling.
+        seconds: spent in updates.
+        log_bytes: length of log.jsonl; what a killed process wrote after it is cut off.
+    """
+
+    epoch: int = 0
+    number: int = 0
+    done: int = 0
+    best_epoch: int = -1
+    best_score: float | None = None
+    best_folder: str = ""
+    token_budget: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    log_bytes: int = 0
+
+
+@dataclass
+class Course:
+    """One training from its first (or next) update to its last."""
+
+    run: Run
+    task: TaskRecord
+    metric: str
+    fitting: Fitting
+    validation: Rows
+    log: Log
+    progress: Progress
+    stop: Stop
+    state: State = field(default_factory=State)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.fitting.recipe
+
+    @property
+    def devices(self) -> Devices:
+        return self.fitting.devices
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder / "checkpoints"
+
+    def go(self) -> None:
+        """All epochs that are left, until the last or until patience ends."""
+        training, epochs = self.recipe.training, self.fitting.epochs
+        lengths = self.fitting.rows.features.row_lengths
+        while self.state.epoch < epochs and not self._out_of_patience():
+            epoch = self.state.epoch
+            order = plan.updates(lengths, training.batch_size, self.recipe.seed, epoch, training.window_of_updates)
+            try:
+                for number in range(self.state.number, len(order)):
+                    self._update(epoch, number, order[number])
+                self._evaluate(epoch)
+            except Stopped:
+                self.save()
+                raise
+            self.state.epoch, self.state.number = epoch + 1, 0
+            if time.monotonic() - self.saved_at > 60:
+                self.save()
+        if self.state.best_epoch < 0:
+            raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
+
+    def _update(self, epoch: int, number: int, rows: NDArray[np.int64]) -> None:
+        before = time.perf_counter()
+        facts = self.fitting.update(epoch, number, rows, bool(self.stop.number))
+        stopping = facts.pop("stopping")
+        seconds = time.perf_counter() - before
+        self.state.number, self.state.done = number + 1, self.fitting.done
+        self.state.seconds += seconds
+        self.log.write({"update": self.fitting.done, "epoch": epoch + 1, **facts, "seconds": round(seconds, 4)})
+        epochs = self.fitting.epochs
+        self.progress.advance(len(rows), f"epoch {epoch + 1}/{epochs}, loss {facts['loss']:.4f}")
+        if stopping:
+            raise Stopped
+        if time.monotonic() - self.saved_at > 60 * self.recipe.hardware.checkpoint_minutes:
+            self.save()
+
+    def _evaluate(self, epoch: int) -> None:
+        """Scores the validation rows and keeps the model if it is the best so far."""
+        head, model = self.fitting.head, self.fitting.model
+        logits = row_logits(model, head, self.validation.features, self.devices, stop=self.stop)
+        scores = quick_scores(head.probabilities(logits), self.validation.targets, self.task)
+        score = scores[self.metric]
+        self.log.write({"evaluation": epoch + 1, "update": self.fitting.done, **scores})
+        improved = np.isfinite(score) and (self.state.best_score is None or score > self.state.best_score)
+        if improved:
+            self.state.best_epoch, self.state.best_score = epoch, score
+            self.state.best_folder = f"best-{self.fitting.done:08}"
+            if self.devices.main:
+                self._keep_best(logits)
+        shown = f"{self.metric} {score:.4f}" + (" (best so far)" if improved else "")
+        self.progress.line(f"epoch {epoch + 1}/{self.fitting.epochs}: validation {shown}")
+
+    def _out_of_patience(self) -> bool:
+        patience = self.recipe.training.patience
+        if patience is None or self.state.epoch - 1 - self.state.best_epoch < patience:
+            return False
+        self.progress.line(f"no improvement in {patience} epochs: stopped early")
+        return True
+
+    def _keep_best(self, logits: NDArray[np.float32]) -> None:
+        model, tokenizer = self.fitting.model, self.fitting.head.tokenizer
+
+        def fill(stage: Path) -> None:
+            model.save_pretrained(stage)
+            tokenizer.save_pretrained(stage)
+            np.save(stage / LOGITS, logits)
+
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        checkpoint.write(self.folder / self.state.best_folder, int(size * 1.05) + logits.nbytes + 10_000_000, fill)
+        if not any(self.folder.glob("update-*")):
+            checkpoint.prune(self.folder, {self.state.best_folder})
+
+    def save(self) -> None:
+        """Writes a checkpoint to go on from; older ones go once it has been read back and is whole."""
+        self.saved_at = time.monotonic()
+        if not self.devices.main:
+            return
+        self.state.token_budget = self.fitting.token_budget
+        self.state.loss_scale = self.fitting.scaler.state_dict()
+        self.state.log_bytes = self.log.bytes()
+        folder = self.folder / f"update-{self.state.done:08}"
+        checkpoint.save_training(folder, self.fitting.model, self.fitting.optimizer, asdict(self.state))
+        if checkpoint.damage(folder) is None:
+            checkpoint.prune(self.folder, {folder.name, self.state.best_folder})
+
+    def load(self, folder: Path) -> None:
+        """Goes on from a checkpoint."""
+        self.state = State(**checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer))
+        self.fitting.done = self.state.done
+        self.fitting.token_budget = self.state.token_budget
+        self.fitting.scaler.load_state_dict(self.state.loss_scale)
+        self.log.cut(self.state.log_bytes)
+        self.progress.advance(self.state.done * self.recipe.training.batch_size)
+
+
 def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Trains as one of the processes of a job; rank 0 writes the run.
 
-    The job names the run, whose recipe.yaml, task.json and work folder hold the rest.
+    The job names the run, whose recipe.yaml, task.json and work folder hold the rest; `resume` names the
+    checkpoint to go on from, if there is one.
 
     Returns:
-        updates, seconds, rows_per_second, precision, world, best_epoch, tokens_per_microbatch, notes.
+        updates, seconds, rows_per_second, precision, processes, best_epoch, tokens_per_microbatch, notes.
+
+    Raises:
+        SystemExit: a signal asked to stop; a checkpoint has been saved, the exit code is 143 or 130.
     """
     from ftkit import config
 
@@ -216,59 +374,44 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     train = _rows(run, job, "train", task, recipe.labels.weights == "balanced")
     validation = _rows(run, job, "validation", task, False)
     fitting, notes = _begin(recipe, task, Path(job["model"]), train, devices)
-    model, head, epochs = fitting.model, fitting.head, fitting.epochs
     started = time.perf_counter()
-    training_seconds = 0.0
-    best: dict[str, Any] = {"epoch": -1, "score": -np.inf}
-    lengths = train.features.row_lengths
-    show = devices.main and not job["quiet"]
+    total = train.features.rows * fitting.epochs
     with (
+        Stop() as stop,
         Log(run.folder / "log.jsonl", devices.main) as log,
-        Progress("training", train.features.rows * epochs, show=show) as progress,
+        Progress("training", total, show=devices.main and not job["quiet"]) as progress,
     ):
-        for epoch in range(epochs):
-            order = plan.updates(
-                lengths, recipe.training.batch_size, recipe.seed, epoch, recipe.training.window_of_updates
+        course = Course(run, task, job["metric"], fitting, validation, log, progress, stop)
+        if job.get("resume"):
+            course.load(Path(job["resume"]))
+        else:
+            log.cut(0)
+        try:
+            course.go()
+        except Stopped:
+            progress.line(
+                f"stopped after update {fitting.done} of {fitting.total_updates}, saved; "
+                f"go on with: ftkit train --resume {run.folder}"
             )
-            for number, rows in enumerate(order):
-                before = time.perf_counter()
-                facts = fitting.update(epoch, number, rows)
-                seconds = time.perf_counter() - before
-                training_seconds += seconds
-                log.write({"update": fitting.done, "epoch": epoch + 1, **facts, "seconds": round(seconds, 4)})
-                progress.advance(len(rows), f"epoch {epoch + 1}/{epochs}, loss {facts['loss']:.4f}")
-            logits = row_logits(model, head, validation.features, devices)
-            scores = quick_scores(head.probabilities(logits), validation.targets, task)
-            score = scores[job["metric"]]
-            log.write({"evaluation": epoch + 1, "update": fitting.done, **scores})
-            improved = score > best["score"]
-            if improved:
-                best = {"epoch": epoch, "score": score, "logits": logits}
-                if devices.main:
-                    _keep_best(run, model, head.tokenizer)
-            shown = f"{job['metric']} {score:.4f}" + (" (best so far)" if improved else "")
-            progress.line(f"epoch {epoch + 1}/{epochs}: loss {facts['loss']:.4f}, validation {shown}")
-            patience = recipe.training.patience
-            if patience is not None and epoch - best["epoch"] >= patience:
-                progress.line(f"no improvement in {patience} epochs: stopped early")
-                break
-        if best["epoch"] < 0:
-            raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
+            raise SystemExit(stop.code if stop.number else 143) from None
+    state = course.state
     if devices.main:
-        np.save(run.work / "validation-logits.npy", best["logits"])
-        os.replace(run.folder / "checkpoints" / "best", run.model)
-        shutil.rmtree(run.folder / "checkpoints")
+        best = course.folder / state.best_folder
+        os.replace(best / LOGITS, run.work / LOGITS)
+        (best / checkpoint.MANIFEST).unlink()
+        os.replace(best, run.model)
+        shutil.rmtree(course.folder)
     return {
         "updates": fitting.done,
-        "epochs": epoch + 1,
-        "best_epoch": best["epoch"] + 1,
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch + 1,
         "seconds": time.perf_counter() - started,
-        "rows_per_second": train.features.rows * (epoch + 1) / max(1e-9, training_seconds),
+        "rows_per_second": train.features.rows * state.epoch / max(1e-9, state.seconds),
         "precision": devices.precision,
         "device": devices.device.type,
         "processes": devices.world,
         "tokens_per_microbatch": fitting.token_budget,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in fitting.model.parameters()),
         "notes": notes,
     }
 
@@ -359,35 +502,24 @@ def quick_scores(probabilities: NDArray[np.float32], targets: NDArray[Any], task
     return classification.point_scores(targets, probabilities.argmax(axis=1), len(task.labels))
 
 
-def _keep_best(run: Run, model: Any, tokenizer: Any) -> None:
-    """Replaces checkpoints/best by the present model; it is there complete or as it was."""
-    folder = run.folder / "checkpoints"
-    stage, best, old = folder / "best.partial", folder / "best", folder / "best.old"
-    for path in (stage, old):
-        shutil.rmtree(path, ignore_errors=True)
-    try:
-        model.save_pretrained(stage)
-        tokenizer.save_pretrained(stage)
-    except OSError as error:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise UserError(
-            f"the model cannot be saved in {folder}: {error}", "Free some space, or choose another --out"
-        ) from None
-    if best.exists():
-        os.replace(best, old)
-    os.replace(stage, best)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 class Log:
     """log.jsonl: one JSON object a line, appended as things happen."""
 
     def __init__(self, path: Path, writes: bool) -> None:
-        self.file = path.open("a", encoding="utf-8", buffering=1) if writes else None
+        self.file = path.open("ab", buffering=0) if writes else None
 
     def write(self, facts: dict[str, Any]) -> None:
         if self.file:
-            self.file.write(json.dumps(facts) + "\n")
+            self.file.write((json.dumps(facts) + "\n").encode())
+
+    def bytes(self) -> int:
+        return self.file.tell() if self.file else 0
+
+    def cut(self, length: int) -> None:
+        """Forgets what was written after the first `length` bytes."""
+        if self.file:
+            self.file.truncate(length)
+            self.file.seek(length)
 
     def __enter__(self) -> Log:
         return self

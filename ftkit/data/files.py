@@ -65,6 +65,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 NUMBER = re.compile(r"\s*[-+]?[\d.,]*\d[\d.,]*([eE][-+]?\d+)?\s*%?\s*")
 SENTENCE_END = re.compile(r"([。！!]|\w{4}\.)\s*$")  # not the full stop of "No." or "Tel."
 LABEL = "__label__"  # fastText's prefix
+BINARY = "this is a binary file, or UTF-16 without a byte-order mark"  # what NUL characters mean
 
 REMEDIES = {  # for one row that cannot be used
     "csv": "Put cells that hold the separator or a line break between double quotes, and double the quotes "
@@ -168,9 +169,7 @@ def open_rows(
         columns, parsed = _arrow_rows(place, format, on_disk, blocks)
     else:
         encoding = _encoding(place, head[0], options.encoding, notes)
-        lines = [line for _, line in _lines(place, _decode(place, head, encoding))]
-        if head[-1]:
-            lines = lines[:-1]  # the head may end inside the last one
+        lines = [line for _, line in _lines(place, _decode(place, head, encoding))]  # the last one may be cut
         if format == "json" and options.format is None and _are_json_lines(lines):
             notes.append("JSON Lines, although the name ends in .json")
             format = "jsonl"
@@ -389,9 +388,6 @@ def _decode(place: str, blocks: Iterable[bytes], encoding: str) -> Iterator[str]
             yield text
 
 
-BINARY = "this is a binary file, or UTF-16 without a byte-order mark"
-
-
 def _line_ends(text: str) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
@@ -423,10 +419,11 @@ def _encoding_advice(sample: bytes, start: int, encoding: str) -> str:
     sound = sum(character > "\x7f" for character in repaired) - broken
     if encoding.startswith("utf") and (sound > 3 * broken or not encoding.startswith("utf-8")):
         return f"The rest is {encoding}: mend the damaged characters, or make the file again"
-    likely = _likely_encoding(sample)
+    begin = max(sample.rfind(b"\n", 0, start), sample.rfind(b"\r", 0, start)) + 1
+    likely = _likely_encoding(sample[begin : begin + 100_000])
     if codecs.lookup(likely).name == encoding:
         return "Mend the damaged characters, or name another encoding"
-    before = re.split(r"[\r\n]", sample[max(0, start - 60) : start].decode(likely, "replace"))[-1][-20:]
+    before = sample[begin:start].decode(likely, "replace")[-20:]
     after = re.split(r"[\r\n]", sample[start : start + 60].decode(likely, "replace"))[0][:20]
     return f"It is most likely {likely}, in which the place reads {before + after!r}: add --encoding {likely}"
 
@@ -461,7 +458,7 @@ def _likely_encoding(sample: bytes) -> str:
 def _text_rows(
     place: str, format: str, head: list[str], pieces: Iterator[str], options: ReadOptions, notes: list[str]
 ) -> tuple[tuple[str, ...], Iterator[Parsed]]:
-    """The columns and rows of any format that is text; `head` holds the first lines."""
+    """The columns and rows of any format that is text; `head` holds the first lines, the last one perhaps cut."""
     if format == "json":
         return _json_rows(place, "".join(pieces), notes)
     lines = _lines(place, pieces)
@@ -670,9 +667,10 @@ def _looks_like_data(first: list[str], sample: list[list[str]]) -> str | None:
 
     The names of the first column (a written index) and of the last ones may be empty.
     """
-    if not any(cell.strip() for cell in first):
+    filled = [position for position, cell in enumerate(first) if cell.strip()]
+    if not filled:
         return "all its cells are empty"
-    if not all(cell.strip() for cell in _without_trailing_blanks(first)[1:]):
+    if not all(cell.strip() for cell in first[1 : filled[-1]]):
         return "a cell in its middle is empty"
     for position, cell in enumerate(first):
         if len(cell) > 60:
@@ -684,13 +682,6 @@ def _looks_like_data(first: list[str], sample: list[list[str]]) -> str | None:
         if cell and any(len(cells) > position and cells[position] == cell for cells in sample):
             return f"{cell!r} occurs again in its column"
     return None
-
-
-def _without_trailing_blanks(cells: list[str]) -> list[str]:
-    end = len(cells)
-    while end and not cells[end - 1].strip():
-        end -= 1
-    return cells[:end]
 
 
 def _names(place: str, line: int, first: list[str], notes: list[str]) -> tuple[str, ...]:
@@ -770,17 +761,16 @@ def _are_json_lines(head: list[str]) -> bool:
 def _json_rows(place: str, text: str, notes: list[str]) -> tuple[tuple[str, ...], Iterator[Parsed]]:
     """Rows of a document: a list of objects, an object of columns, or an object with one list of objects."""
     try:
-        document = DECODER.decode(text)
+        rows = _json_table(place, DECODER.decode(text), notes)
+        parsed = [(0, *_object(row, text)) for row in rows]
     except json.JSONDecodeError as error:
         cut = ": the file is cut off" if error.pos >= len(text.rstrip()) else ""
-        remedy = "Mend it there, or make it again"
-        if error.msg == "Extra data":
-            remedy = "If every line is an object of its own, add --format jsonl"
-        raise UserError(f"{place}:{error.lineno}:{error.colno}: {error.msg}{cut}", remedy) from error
+        raise UserError(
+            f"{place}:{error.lineno}:{error.colno}: {error.msg}{cut}",
+            "Mend it there, or make it again; if every line is an object of its own, add --format jsonl",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: {error}", "Mend it, or make it again") from error
-    rows = _json_table(place, document, notes)
-    parsed = [(0, *_object(row, text)) for row in rows]
     columns = tuple(dict.fromkeys(key for _, cells, _ in parsed for key in cells))
     return columns, iter(parsed)
 

@@ -24,6 +24,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
 
 FIND_OUT = ReadOptions()
+steady = settings(deadline=None, derandomize=True)
 
 
 def save(tmp_path: Path, name: str, content: str | bytes) -> Path:
@@ -140,7 +141,7 @@ def test_the_empty_review_is_a_row() -> None:
 
 
 @needs_shared
-def test_quoting_and_header_are_told(tmp_path: Path) -> None:
+def test_quoting_and_header_are_told() -> None:
     source, _ = open_rows(SHARED / "sms_spam/val.tsv")
     assert source.notes == (
         "no header ('spam' occurs again in its column), so the columns are numbered; if the first row is "
@@ -229,12 +230,11 @@ def test_blank_lines_are_rows_only_of_a_single_column(tmp_path: Path) -> None:
     assert cells(two) == [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]
 
 
-@pytest.mark.parametrize(("separator", "word"), [(";", ";"), ("\t", "tab"), ("|", "|")])
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolon"), ("\t", "tab"), ("|", "bar")])
 def test_separator_is_found_and_told(tmp_path: Path, separator: str, word: str) -> None:
     lines = [f"text{separator}label", f"good, very good{separator}1", f'"a{separator}b"{separator}0']
     source, rows = open_rows(save(tmp_path, "a.csv", "\n".join(lines)))
-    names = {";": "semicolon", "\t": "tab", "|": "bar"}
-    assert source.notes == (f"separator {names[separator]}",)
+    assert source.notes == (f"separator {word}",)
     assert [row.cells["text"] for row in rows] == ["good, very good", f"a{separator}b"]
 
 
@@ -317,6 +317,7 @@ def test_names_that_occur_twice_are_refused(tmp_path: Path) -> None:
 CELL = st.text(st.sampled_from('ab",;\n\r\x85\u2028 é汉'), max_size=6)
 
 
+@steady
 @given(st.lists(st.lists(CELL, min_size=2, max_size=2), min_size=1, max_size=8))
 def test_reads_what_an_independent_writer_wrote(tmp_path_factory: pytest.TempPathFactory, rows: Any) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
@@ -325,6 +326,7 @@ def test_reads_what_an_independent_writer_wrote(tmp_path_factory: pytest.TempPat
     assert [list(row.values()) for row in cells(path, ReadOptions(header=False, delimiter=","))] == rows
 
 
+@steady
 @given(st.text(st.sampled_from('a,"\n\r'), max_size=30))
 def test_accepts_and_refuses_the_same_csv_as_an_independent_reader(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -332,12 +334,12 @@ def test_accepts_and_refuses_the_same_csv_as_an_independent_reader(
     path = save(tmp_path_factory.mktemp("csv"), "a.csv", "x,x\n" + text)
     try:
         lines = io.StringIO("x,x\n" + text, newline="").readlines()
-        expected: Any = [row for row in csv.reader(lines, strict=True) if row]
-        expected = None if any(len(row) != 2 for row in expected) else expected
+        expected: Any = [row[:2] for row in csv.reader(lines, strict=True) if row]
     except csv.Error:
         expected = None
     try:
-        found: Any = [list(r.values()) for r in cells(path, ReadOptions(header=False, delimiter=","))]
+        options = ReadOptions(header=False, delimiter=",")
+        found: Any = [list(row.values()) for row in cells(path, options, errors="keep")]
     except UserError:
         found = None
     assert found == expected
@@ -369,7 +371,7 @@ def test_every_line_of_a_ragged_file_is_used_or_reported(tmp_path: Path) -> None
     ],
 )
 def test_unicode_is_recognised(tmp_path: Path, encoding: str, note: tuple[str, ...]) -> None:
-    source, rows = open_rows(save(tmp_path, "a.csv", "文,label\né\n好,x\n\n".replace("é\n", "").encode(encoding)))
+    source, rows = open_rows(save(tmp_path, "a.csv", "文,label\n好,x\n".encode(encoding)))
     assert (source.notes, [row.cells for row in rows]) == (note, [{"文": "好", "label": "x"}])
 
 
@@ -657,6 +659,11 @@ def test_gzip_by_suffix_and_by_content(tmp_path: Path, name: str, content: str) 
         assert [row.cells for row in rows] == plain
 
 
+def test_gzip_of_much_text_in_few_bytes(tmp_path: Path) -> None:
+    path = save(tmp_path, "a.txt.gz", gzip.compress(b"the same line\n" * 700_001))
+    assert sum(1 for _ in open_rows(path)[1]) == 700_001
+
+
 def test_damaged_gzip(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b"%d,%d\n" % (n * n, n) for n in range(5_000)))
     checksum = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
@@ -761,7 +768,7 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=60)
+@steady
 @given(content=st.binary(max_size=200), errors=st.sampled_from(["raise", "keep"]))
 def test_random_bytes_give_rows_or_a_user_error(format: str, content: bytes, errors: Any) -> None:
     try:
@@ -772,7 +779,7 @@ def test_random_bytes_give_rows_or_a_user_error(format: str, content: bytes, err
 
 
 @pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("parquet", "arrow")])
-@settings(max_examples=60)
+@steady
 @given(text=st.text(st.sampled_from('ab1",;\t|\n\r{}[]:\\\0é\ufeff'), max_size=60), gz=st.booleans())
 def test_random_text_gives_rows_or_a_user_error(format: str, text: str, gz: bool) -> None:
     content = gzip.compress(text.encode()) if gz else text.encode()

@@ -1,0 +1,164 @@
+"""Checkpoints: complete or absent, immutable, and checked before they are used.
+
+A checkpoint is a directory. It is staged beside its place under another name, each file is flushed to
+the disk and hashed, and one rename puts it there; so a process may be killed at any moment, or the disk
+be full, and there is either the whole new checkpoint or none. Tensors are safetensors, all else is JSON.
+
+    checkpoints/update-00000120/   training.safetensors (weights and optimizer), state.json, sha256.json
+    checkpoints/best-00000100/     the model in plain Transformers format, validation-logits.npy, sha256.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ftkit.errors import UserError
+
+MANIFEST = "sha256.json"
+
+
+def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None:
+    """Makes a directory whose content `fill` writes; it is there complete or not at all.
+
+    Args:
+        needed_bytes: about how much will be written, compared with what the disk has free.
+
+    Raises:
+        UserError: the disk is full, or cannot be written to; nothing is left behind.
+    """
+    parent, stage = folder.parent, folder.with_name(f".{folder.name}.partial")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(parent).free
+        if needed_bytes > free:
+            raise UserError(
+                f"a checkpoint needs {needed_bytes / 1e6:,.0f} MB; the disk of {parent} has {free / 1e6:,.0f} MB free",
+                "Free some space and go on with: ftkit train --resume RUN",
+            )
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir()
+        fill(stage)
+        hashes = {path.name: _hash(path) for path in sorted(stage.iterdir())}
+        (stage / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        for path in stage.iterdir():
+            _sync(path)
+        _sync(stage)
+        if folder.exists():  # the same update, reached again after a resume
+            shutil.rmtree(folder)
+        os.replace(stage, folder)
+        _sync(parent)
+    except OSError as error:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise UserError(
+            f"the checkpoint {folder} cannot be written: {error.strerror or error}",
+            "Free some space and go on with: ftkit train --resume RUN",
+        ) from None
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, naming the file; None if every file is as it was written."""
+    try:
+        hashes = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"{MANIFEST} is missing or cannot be read"
+    for name, expected in hashes.items():
+        try:
+            if _hash(folder / name) != expected:
+                return f"{name} is not what was written"
+        except OSError:
+            return f"{name} is missing"
+    return None
+
+
+def newest(parent: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint to resume from whose files are whole, and what is wrong with newer ones.
+
+    A checkpoint is whole together with the best model that it refers to.
+    """
+    problems: list[str] = []
+    for folder in sorted(parent.glob("update-*"), reverse=True):
+        problem = damage(folder)
+        if problem is None:
+            best = json.loads((folder / "state.json").read_text())["best_folder"]
+            problem = damage(parent / best) if best else None
+            problem = f"its best model {best}: {problem}" if problem else None
+        if problem is None:
+            return folder, problems
+        problems.append(f"{folder.name}: {problem}")
+    return None, problems
+
+
+def save_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Writes weights, optimizer and state as one checkpoint."""
+    tensors = _tensors(model, optimizer)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+    def fill(stage: Path) -> None:
+        save_file(tensors, stage / "training.safetensors")
+        (stage / "state.json").write_text(json.dumps(state))
+
+    write(folder, int(size * 1.02) + 1_000_000, fill)
+
+
+def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Puts weights and optimizer back as they were, and returns the state."""
+    tensors = load_file(folder / "training.safetensors")
+    with torch.no_grad():
+        for name, tensor in _model_tensors(model).items():
+            tensor.copy_(tensors[name])
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, key = rest.partition(".")
+            parameter = parameters[int(index)]
+            device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
+            optimizer.state[parameter][key] = tensor.to(device)
+    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    return state
+
+
+def prune(parent: Path, keep: set[str]) -> None:
+    """Removes all checkpoints but these, and whatever an interrupted write has left."""
+    for path in parent.iterdir():
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _model_tensors(model: Any) -> dict[str, torch.Tensor]:
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {f"model.{name}": tensor.data for name, tensor in named}
+
+
+def _tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    result = {name: tensor.contiguous() for name, tensor in _model_tensors(model).items()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            result[f"optimizer.{index}.{key}"] = value.contiguous()
+    return result
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,275 @@
+"""Tiny checkpoints of real families, a task that they can learn in seconds, and a way to run commands.
+
+The task: every row is some filler words with a few keywords among them, and the keywords say which label the
+row has. The checkpoints have random weights (fixed seed), the architecture of their family, and its kind of
+tokenizer over a small vocabulary of the task's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import random
+import string
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+FAMILIES = ("bert", "roberta", "albert", "distilbert", "gpt2", "t5")
+LABELS = ("animal", "fruit", "tool")
+KEYWORDS = {
+    "animal": ("cat", "horse", "otter", "sparrow"),
+    "fruit": ("apple", "cherry", "mango", "plum"),
+    "tool": ("hammer", "pliers", "saw", "wrench"),
+}
+FILLER = ["the", "a", "of", "and", "to", "in", "that", "it", "was", "for", "on", "with", "as", "at", "by", "from", "this", "which", "or", "an", "were", "are", "been", "their", "more", "when", "who", "will", "would", "about", "there", "out", "up", "into", "than", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "now", "such", "like", "our", "over", "man", "even", "most", "made", "after", "also", "did", "many", "before", "must"]
+CHINESE = "好差很一般房间服务早餐位置的是不我们酒店有了在"
+WIDTH = 32
+POSITIONS = 128
+
+# fp32 on the CPU, because other precisions and devices are not the same on every machine.
+FP32 = ("--device", "cpu", "--precision", "fp32")
+LEARN = (*FP32, "--epochs", "7", "--batch-size", "16", "--learning-rate", "1e-2", "--set", "training.dropout=0")
+
+Row = dict[str, Any]
+
+
+def sentence(generator: random.Random, keywords: Sequence[str], fewest: int = 5, most: int = 25) -> str:
+    """Filler words with the keywords among them, at random places."""
+    words = [*generator.choices(FILLER, k=generator.randint(fewest, most)), *keywords]
+    generator.shuffle(words)
+    return " ".join(words)
+
+
+def rows(count: int, seed: int, fewest: int = 5, most: int = 25) -> list[Row]:
+    """Rows of the task: text and label; labels are about equally frequent."""
+    generator = random.Random(seed)
+    result = []
+    for _ in range(count):
+        label = generator.choice(LABELS)
+        keywords = generator.choices(KEYWORDS[label], k=generator.randint(1, 3))
+        result.append({"text": sentence(generator, keywords, fewest, most), "label": label})
+    return result
+
+
+def write_csv(path: Path, records: Iterable[Row]) -> Path:
+    """A CSV file with the keys of the first record as its header."""
+    listed = list(records)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(listed[0]))
+        writer.writeheader()
+        writer.writerows(listed)
+    return path
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def checkpoint(folder: Path, family: str) -> Path:
+    """Writes the tiny checkpoint of a family in plain Transformers format, with its tokenizer."""
+    import torch
+    import transformers
+
+    tokenizer = _tokenizer(family, folder)
+    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    spread = {"initializer_range": 0.1}  # at 0.02 such narrow models would take long to begin to learn
+    bert_like = {
+        **common,
+        **spread,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": POSITIONS,
+    }
+    configs = {
+        "bert": lambda: transformers.BertConfig(**bert_like),
+        "roberta": lambda: transformers.RobertaConfig(
+            **(bert_like | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ),
+        "albert": lambda: transformers.AlbertConfig(
+            **bert_like,
+            embedding_size=WIDTH,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
+        ),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            **common, **spread, dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS
+        ),
+        "gpt2": lambda: transformers.GPT2Config(
+            **(common | {"pad_token_id": None} | spread),
+            n_embd=WIDTH,
+            n_layer=2,
+            n_head=2,
+            n_positions=POSITIONS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ),
+        "t5": lambda: transformers.T5Config(
+            **common,
+            d_model=WIDTH,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=2,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        ),
+        "marian": lambda: transformers.MarianConfig(
+            **common,
+            d_model=WIDTH,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=POSITIONS,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+        ),
+    }
+    models = {
+        "bert": transformers.BertForMaskedLM,
+        "roberta": transformers.RobertaForMaskedLM,
+        "albert": transformers.AlbertForMaskedLM,
+        "distilbert": transformers.DistilBertForMaskedLM,
+        "gpt2": transformers.GPT2LMHeadModel,
+        "t5": transformers.T5ForConditionalGeneration,
+        "marian": transformers.MarianMTModel,
+    }
+    torch.manual_seed(0)
+    models[family](configs[family]()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _words() -> list[str]:
+    return sorted({*FILLER, *(word for label in LABELS for word in KEYWORDS[label])})
+
+
+def _characters() -> list[str]:
+    return [*string.ascii_lowercase, *string.digits, *string.punctuation, *CHINESE]
+
+
+def _tokenizer(family: str, folder: Path) -> Any:
+    import transformers
+
+    if family in ("bert", "distilbert"):
+        pieces = [*_words(), *_characters(), *(f"##{c}" for c in string.ascii_lowercase + string.digits)]
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
+        made = transformers.BertTokenizer if family == "bert" else transformers.DistilBertTokenizer
+        return made(vocab={piece: i for i, piece in enumerate(vocabulary)}, model_max_length=POSITIONS)
+    if family == "roberta":
+        vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+        return transformers.RobertaTokenizer(vocab=vocabulary, merges=merges, model_max_length=POSITIONS)
+    if family == "gpt2":
+        vocabulary, merges = _byte_pairs(["<|endoftext|>"])
+        return transformers.GPT2Tokenizer(vocab=vocabulary, merges=merges, model_max_length=POSITIONS)
+    if family == "albert":
+        special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        return transformers.AlbertTokenizer(vocab=_unigrams(special), model_max_length=POSITIONS)
+    if family == "t5":
+        special = ["<pad>", "</s>", "<unk>"]
+        return transformers.T5Tokenizer(vocab=_unigrams(special), extra_ids=0, model_max_length=POSITIONS)
+    return _marian_tokenizer(folder)
+
+
+def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-level BPE vocabulary and its merges, learned from the task's words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner.train_from_iterator([f"{word} {word}" for word in _words()], trainer)
+    learned = json.loads(learner.to_str())["model"]
+    return learned["vocab"], [tuple(pair) for pair in learned["merges"]]
+
+
+def _unigrams(special: list[str]) -> list[tuple[str, float]]:
+    """A Unigram vocabulary: every word, and every character as a last resort."""
+    scores = {**dict.fromkeys(special, 0.0), "▁": -4.0}
+    scores |= {f"▁{word}": -5.0 for word in _words()}
+    scores |= {character: -10.0 for character in _characters()}
+    return list(scores.items())
+
+
+def _marian_tokenizer(folder: Path) -> Any:
+    """Marian's tokenizer reads SentencePiece models from files."""
+    import sentencepiece
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_words() * 4),
+        model_prefix=str(folder / "source"),
+        vocab_size=120,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.model"))
+    listed = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
+    vocabulary = ["</s>", "<unk>", *(p for p in listed if p not in ("<s>", "</s>", "<unk>")), "<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(vocabulary)}))
+    for name in ("source.spm", "target.spm"):
+        (folder / name).write_bytes((folder / "source.model").read_bytes())
+    for name in ("source.model", "source.vocab"):
+        (folder / name).unlink()
+    return transformers.MarianTokenizer(
+        source_spm=str(folder / "source.spm"),
+        target_spm=str(folder / "target.spm"),
+        vocab=str(folder / "vocab.json"),
+        model_max_length=POSITIONS,
+    )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def ftkit(*arguments: str | Path, stdin: bytes = b"") -> Finished:
+    """Runs a command of ftkit in this process."""
+    from ftkit import cli
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        mock.patch.object(sys, "argv", ["ftkit", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    printed = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
+    return Finished(code, *printed)
+
+
+def train(data: Path, model: Path, out: Path, *arguments: str | Path) -> Finished:
+    """`ftkit train` with settings under which the tiny checkpoints learn the task."""
+    return ftkit("train", data, "--model", model, "--out", out, *LEARN, *arguments)

@@ -27,7 +27,9 @@ venv: .venv/installed ## make .venv with the exact versions of constraints.txt (
 	touch $@
 
 demo: .venv/installed ## train, evaluate and predict with a small model that needs no download
-	$(BIN)/python -m ftkit.cli --version
+	$(BIN)/ftkit train --recipe recipes/demo.yaml --overwrite
+	$(BIN)/ftkit predict runs/demo recipes/samples/new_reviews.csv -o runs/demo/new_reviews.csv
+	@head -n 4 runs/demo/new_reviews.csv
 
 # One thread a worker: torch would otherwise start as many threads as there are cores in each of them.
 test: .venv/installed ## run the tests (WORKERS=2 processes), without those marked soak

@@ -86,6 +86,10 @@ class Baselines:
         probabilities = self.probabilities(texts)
         return probabilities.argmax(axis=1) if self.threshold is None else probabilities >= self.threshold
 
+    def with_threshold(self, texts: Texts, reference: Bools) -> Baselines:
+        """For label sets: with the threshold of the highest micro-F1 on these (validation) rows."""
+        return replace(self, threshold=best_threshold(reference, self.probabilities(texts)))
+
 
 def train(texts: Texts, targets: Labels, label_count: int, *, seed: int) -> Baselines:
     """Both baselines of the training rows.
@@ -139,15 +143,11 @@ def train(texts: Texts, targets: Labels, label_count: int, *, seed: int) -> Base
     )
 
 
-def with_threshold(baselines: Baselines, texts: Texts, reference: Bools) -> Baselines:
-    """Baselines for label sets with the threshold of the highest micro-F1 on these (validation) rows."""
-    return replace(baselines, threshold=best_threshold(reference, baselines.probabilities(texts)))
-
-
 def save(baselines: Baselines, folder: Path) -> None:
-    """Writes `baselines.safetensors` (arrays) and `baselines.json` (the rest) into an existing folder."""
+    """Writes `baselines.safetensors` (arrays) and `baselines.json` (the rest) into the folder."""
     from safetensors.numpy import save_file
 
+    folder.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: getattr(baselines, name) for name in _ARRAYS}, folder / "baselines.safetensors")
     rest = {name: getattr(baselines, name) for name in _VALUES}

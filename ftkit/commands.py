@@ -461,7 +461,7 @@ def predict_texts(
         return []
     matrix = head.probabilities(prediction.row_logits(model, head, head.encode(rows), place))
     chosen = record.answers(matrix)
-    added = prediction.AddedColumns.beside((), record, False)
+    added = prediction.AddedColumns.beside((), record, False, "json")
     result = []
     for texts_, probabilities, answer in zip(rows, matrix, chosen, strict=True):
         cells = added.cells(probabilities, answer, None)

@@ -108,18 +108,16 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     columns = task.columns(
         _known_columns(record, job["columns"], source.columns), source.columns, first, labelled=False
     )
-    added = AddedColumns.beside(source.columns, record, job["all_scores"])
+    format = _output_format(job["output"], job["output_format"], source.format)
+    added = AddedColumns.beside(source.columns, record, job["all_scores"], format)
     head, model = load_head(run, record, devices)
     counts = {"rows": 0, "errors": 0, "windowed": 0}
     started = time.perf_counter()
     output: Any = contextlib.nullcontext()
     if devices.main:
-        output = writers.open_writer(
-            job["output"],
-            [*source.columns, *added.names],
-            format=job["output_format"],
-            spreadsheet_safe=job["spreadsheet_safe"],
-        )
+        # Plain text holds one column: the label alone, on one line a row.
+        wanted = [added.label] if format == "text" else [*source.columns, *added.names]
+        output = writers.open_writer(job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"])
     alone = replace(devices, rank=0, world=1)
     show = devices.main and not job["quiet"]
     with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
@@ -146,11 +144,18 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                 chosen = record.answers(matrix)
                 for i, row in enumerate(chunk):
                     cells = added.cells(None if problems[i] else matrix[i], chosen[i], problems[i])
-                    writer.write({**row.cells, **cells})
+                    writer.write(cells if format == "text" else {**row.cells, **cells})
             progress.advance(len(chunk))
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
     return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+
+
+def _output_format(output: str, asked: str | None, read: str) -> str:
+    """The format asked for, or of the output's name; standard output is like the input."""
+    if asked is None and output == "-":
+        return read if read in writers.WRITABLE and read != "text" else "csv"
+    return files.file_format(output, asked)
 
 
 def load_head(run: Run, record: TaskRecord, devices: Devices) -> tuple[LabelsHead, Any]:
@@ -203,32 +208,44 @@ class AddedColumns:
     error: str
     every: tuple[str, ...]
     record: TaskRecord
+    format: str
 
     @classmethod
-    def beside(cls, columns: Sequence[str], record: TaskRecord, all_scores: bool) -> AddedColumns:
+    def beside(cls, columns: Sequence[str], record: TaskRecord, all_scores: bool, format: str) -> AddedColumns:
         wanted = ["label", "score", "error"]
         every = [f"score_{label}" for label in record.labels] if all_scores else []
-        taken = set(columns)
+        taken = set(columns) if format != "text" else set()
         while taken & {*wanted, *every}:
             wanted = [f"predicted_{name}" for name in wanted]
             every = [f"predicted_{name}" for name in every]
-        return cls(wanted[0], wanted[1], wanted[2], tuple(every), record)
+        return cls(wanted[0], wanted[1], wanted[2], tuple(every), record, format)
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.label, self.score, *self.every, self.error)
 
     def cells(self, probabilities: NDArray[np.float32] | None, chosen: Any, problem: str | None) -> dict[str, Any]:
-        """The added cells of one row; several labels are a list, and so are their scores."""
-        if probabilities is None:
-            return dict.fromkeys(self.names) | {self.error: problem}
-        rounded = [round(float(p), 6) for p in probabilities]
-        label: Any
-        score: Any
-        if self.record.multi_label:
-            label = [name for name, answered in zip(self.record.labels, chosen, strict=True) if answered]
-            score = [p for p, answered in zip(rounded, chosen, strict=True) if answered]
-        else:
-            label, score = self.record.labels[int(chosen)], rounded[int(chosen)]
-        every = dict(zip(self.every, rounded, strict=False))
-        return {self.label: label, self.score: score, **every, self.error: None}
+        """The added cells of one row.
+
+        Several labels, and their scores, are a list; in formats without lists they are joined by the
+        separator of the training labels, so that the file can be read back as labels. Plain text has the
+        label only, and JSON an error only where there is one.
+        """
+        label: Any = None
+        score: Any = None
+        every: dict[str, Any] = dict.fromkeys(self.every)
+        if probabilities is not None:
+            rounded = [round(float(p), 6) for p in probabilities]
+            every = dict(zip(self.every, rounded, strict=False))
+            if self.record.multi_label:
+                label = [name for name, answered in zip(self.record.labels, chosen, strict=True) if answered]
+                score = [p for p, answered in zip(rounded, chosen, strict=True) if answered]
+                if self.format in ("csv", "tsv", "text"):
+                    separator = self.record.separator or ","
+                    label, score = separator.join(label), separator.join(map(str, score))
+            else:
+                label, score = self.record.labels[int(chosen)], rounded[int(chosen)]
+        if self.format == "text":
+            return {self.label: label}
+        error = {} if problem is None and self.format in ("json", "jsonl") else {self.error: problem}
+        return {self.label: label, self.score: score, **every, **error}

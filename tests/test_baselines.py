@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import fields
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from ftkit import baselines
-from ftkit.baselines import load, save, train, with_threshold
+from ftkit.baselines import load, save, train
 from ftkit.errors import UserError
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -44,7 +45,7 @@ def _texts(rows: int, seed: int = 0) -> list[tuple[str]]:
 def _targets(texts: list[tuple[str]]) -> np.ndarray:
     """Three labels that depend on the words, with some noise."""
     noise = np.random.default_rng(1).random(len(texts)) < 0.1
-    return np.array([("good" in text) + ("bad" in text and not odd) for (text,), odd in zip(texts, noise)])
+    return np.array([("good" in text) + ("bad" in text and not odd) for (text,), odd in zip(texts, noise, strict=True)])
 
 
 def _sklearn_probabilities(texts: list[tuple[str]], targets: np.ndarray, unseen: list[tuple[str]]) -> np.ndarray:
@@ -171,7 +172,7 @@ def test_threshold_is_chosen_on_validation_rows() -> None:
     texts = _texts(300)
     sets = np.eye(3, dtype=bool)[_targets(texts)]
     trained, unseen = train(texts[:200], sets[:200], 3, seed=0), texts[200:]
-    tuned = with_threshold(trained, unseen, sets[200:])
+    tuned = trained.with_threshold(unseen, sets[200:])
     assert trained.threshold == 0.5
     assert tuned.threshold is not None
     f1 = [f1_score(sets[200:], one.predict(unseen), average="micro") for one in (trained, tuned)]
@@ -183,8 +184,8 @@ def test_saved_and_loaded(tmp_path: Path, multi: bool) -> None:
     texts = _texts(60)
     targets = np.eye(3, dtype=bool)[_targets(texts)] if multi else _targets(texts)
     saved = train(texts, targets, 4 - multi, seed=0)
-    save(saved, tmp_path)
-    loaded = load(tmp_path)
+    save(saved, tmp_path / "baselines")
+    loaded = load(tmp_path / "baselines")
     for field in fields(saved):
         before, after = getattr(saved, field.name), getattr(loaded, field.name)
         assert type(before) is type(after)

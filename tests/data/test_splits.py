@@ -76,11 +76,9 @@ def test_a_label_with_one_text_only_is_learned_from() -> None:
     assert len(validation) == 1
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_text_of_many_rows_is_not_held_out_where_others_suffice(seed: int) -> None:
+def test_a_text_of_many_rows_is_not_held_out_where_others_suffice() -> None:
     rows = [(0, "a")] * 90 + [(i, "a") for i in range(1, 21)]
-    _, validation = carved(rows, 0.1, seed)
-    assert len(validation) == 11
+    assert {len(carved(rows, 0.1, seed)[1]) for seed in range(20)} == {11}
 
 
 def test_texts_of_many_rows_are_held_out_where_there_are_no_others() -> None:

@@ -48,6 +48,7 @@ def _label_rows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return reference, predicted, list("abcde"[:labels])
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
 @settings(max_examples=60, deadline=None)
 @given(_label_rows())
 def test_single_label_equals_scikit_learn(rows: tuple[np.ndarray, np.ndarray, list[str]]) -> None:

@@ -1,7 +1,7 @@
 """What a score is compared with: the most frequent label, and a linear model of words and word pairs.
 
 Both learn from the model's own training rows and are kept as arrays. N-grams are kept as 64-bit hashes,
-so that a baseline holds no text of the training rows.
+so that a baseline holds no text of the training rows (though who guesses a word can find its hash).
 """
 
 from __future__ import annotations
@@ -147,7 +147,6 @@ def save(baselines: Baselines, folder: Path) -> None:
     """Writes `baselines.safetensors` (arrays) and `baselines.json` (the rest) into the folder."""
     from safetensors.numpy import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: getattr(baselines, name) for name in _ARRAYS}, folder / "baselines.safetensors")
     rest = {name: getattr(baselines, name) for name in _VALUES}

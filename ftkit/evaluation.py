@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from ftkit import baselines, launch, recipes
 from ftkit.data import load
-from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
 from ftkit.metrics import classification
@@ -165,29 +164,6 @@ def run_probabilities(
     windowed = int((features.windows_of_rows > 1).sum())
     counts = {"rows of more than one window": windowed} if windowed else {}
     return head.probabilities(logits), counts | {"unknown tokens": int(features.text_tokens[1])}
-
-
-def score_features(job: dict[str, Any], devices: Any) -> dict[str, Any]:
-    """Logits for tokenized rows, as one of the processes of a job; rank 0 writes them."""
-    from ftkit.prediction import Stopped, load_head, row_logits
-    from ftkit.progress import Progress
-    from ftkit.signals import Stop
-
-    run = Run(Path(job["run"]))
-    features = Features.load(Path(job["features"]))
-    if features is None:
-        raise UserError(f"the tokenized rows in {job['features']} have been damaged", "Start again")
-    head, model = load_head(run, run.task(), devices)
-    share = len(features.lengths) // devices.world
-    show = devices.main and not job["quiet"]
-    with Stop() as stop, Progress("evaluating", share, "windows", show=show) as progress:
-        try:
-            logits = row_logits(model, head, features, devices, progress=progress, stop=stop)
-        except Stopped:
-            raise SystemExit(stop.code if stop.number else 143) from None
-    if devices.main:
-        np.save(job["out"], logits)
-    return {}
 
 
 def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -> NDArray[Any]:

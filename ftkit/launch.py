@@ -89,13 +89,9 @@ def work(job: dict[str, Any], devices: Any) -> dict[str, Any]:
         from ftkit.training import fit
 
         return fit(job, devices)
-    if job["verb"] == "score":
-        from ftkit.evaluation import score_features
+    from ftkit import prediction
 
-        return score_features(job, devices)
-    from ftkit.prediction import predict_file
-
-    return predict_file(job, devices)
+    return {"score": prediction.score_features, "predict": prediction.predict_file}[job["verb"]](job, devices)
 
 
 def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ftkit import models, plan, recipes
 from ftkit.data import files, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
+from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
 from ftkit.progress import Progress
 from ftkit.recipes.classification import Classification
@@ -149,6 +150,25 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
     return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+
+
+def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
+    """Logits for tokenized rows, as one of the processes of a job; rank 0 writes them."""
+    run = Run(Path(job["run"]))
+    features = Features.load(Path(job["features"]))
+    if features is None:
+        raise UserError(f"the tokenized rows in {job['features']} have been damaged", "Start again")
+    head, model = load_head(run, run.task(), devices)
+    share = len(features.lengths) // devices.world
+    show = devices.main and not job["quiet"]
+    with Stop() as stop, Progress("evaluating", share, "windows", show=show) as progress:
+        try:
+            logits = row_logits(model, head, features, devices, progress=progress, stop=stop)
+        except Stopped:
+            raise SystemExit(stop.code if stop.number else 143) from None
+    if devices.main:
+        np.save(job["out"], logits)
+    return {}
 
 
 def _output_format(output: str, asked: str | None, read: str) -> str:

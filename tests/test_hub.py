@@ -26,6 +26,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 TOKEN = "hf_canary_token"
 CLIENT = """
 import json, sys
+
+hosts = set()
+sys.addaudithook(lambda event, args: event == "socket.getaddrinfo" and hosts.add(args[0]))
+
 from ftkit import hub
 from ftkit.errors import UserError
 
@@ -40,6 +44,7 @@ for name, *arguments in json.loads(sys.argv[1]):
         print(json.dumps(calls[name](*arguments)))
     except UserError as error:
         print(json.dumps({"problem": error.problem, "remedy": error.remedy}))
+assert hosts <= {"127.0.0.1"}, f"asked other hosts than the endpoint: {hosts}"
 """
 
 Ask = Callable[..., list[Any]]

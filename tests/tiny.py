@@ -34,7 +34,7 @@ POSITIONS = 128
 
 # fp32 on the CPU, because other precisions and devices are not the same on every machine.
 FP32 = ("--device", "cpu", "--precision", "fp32")
-LEARN = (*FP32, "--epochs", "7", "--batch-size", "16", "--learning-rate", "1e-2", "--set", "training.dropout=0")
+LEARN = (*FP32, "--epochs", "5", "--batch-size", "16", "--learning-rate", "5e-3", "--set", "training.dropout=0")
 
 Row = dict[str, Any]
 

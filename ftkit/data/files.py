@@ -302,8 +302,6 @@ def _gunzip(place: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
                 if content := inflate.decompress(block, BLOCK):
                     yield content
                 block = inflate.unconsumed_tail or inflate.unused_data
-        if not inflate.eof and (content := inflate.flush()):
-            yield content
     except zlib.error as error:
         raise UserError(f"{place} is damaged: {error}", "Make or download it again") from error
     if not inflate.eof:
@@ -558,7 +556,7 @@ def _checked(
         fault = None
         if len(cells) != width:
             cause = f"an unquoted {word}?" if len(cells) > width else f"a missing {word}, or a line break?"
-            fault = f"{len(cells)} fields, but {owner} has {width}: {cause}"
+            fault = f"{len(cells)} field{'s' * (len(cells) > 1)}, but {owner} has {width}: {cause}"
         yield line, dict(zip(columns, cells, strict=False)), fault
 
 

@@ -75,10 +75,10 @@ def resample(
 def interval(scores: Floats, rows: int, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """The 95% interval of scores[0] from the scores of its resamples, scores[1:].
 
-    Percentiles of the resamples, moved by twice their bias: a macro-F1 over many labels is lower on rows
-    than in truth, and lower again by as much on resampled rows (Efron and Tibshirani 1993, chapters 10
-    and 13; medians are used for the bias). Plain percentiles of 500 rows and 77
-    labels cover 63%.
+    Percentiles of the resamples, moved by twice their bias, because resamples stand to the rows as the rows
+    stand to the truth: a macro-F1 over many labels is too low on few rows, and too low once more on resampled
+    ones (Efron and Tibshirani 1993, chapters 10 and 13; medians measure the bias here). Plain percentiles
+    cover 63% at 500 rows and 77 labels.
 
     Resamples cannot show a mistake that no row shows. At an end of `bounds` the interval therefore
     reaches as far as the exact one of a proportion (Clopper and Pearson 1934) with no mistake in `rows`.

@@ -186,7 +186,7 @@ def test_unquoted_comma_in_every_row_is_told(tmp_path: Path) -> None:
 
 def test_ragged_row_is_told_with_its_physical_line(tmp_path: Path) -> None:
     path = save(tmp_path, "a.csv", 'text,label\n"a\nb\r\nc",1\n\nd\n')
-    assert "a.csv:6: 1 fields, but the header has 2: a missing comma, or a line break?" in refusal(path)
+    assert "a.csv:6: 1 field, but the header has 2: a missing comma, or a line break?" in refusal(path)
 
 
 def test_ragged_row_can_be_kept_with_its_fault(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_ragged_row_can_be_kept_with_its_fault(tmp_path: Path) -> None:
     _, rows = open_rows(path, errors="keep")
     assert list(rows) == [
         Row(1, 2, {"text": "a", "label": "1"}),
-        Row(2, 3, {"text": "b"}, "1 fields, but the header has 2: a missing comma, or a line break?"),
+        Row(2, 3, {"text": "b"}, "1 field, but the header has 2: a missing comma, or a line break?"),
         Row(3, 4, {"text": "c", "label": "d"}, "3 fields, but the header has 2: an unquoted comma?"),
         Row(4, 5, {"text": "e", "label": "0"}),
     ]
@@ -703,7 +703,7 @@ def test_standard_input_needs_a_format() -> None:
 
 def test_fault_on_standard_input_names_it() -> None:
     stdin = io.BytesIO(b"a,b\nc\n")
-    assert refusal("-", ReadOptions(format="csv"), stdin=stdin).startswith("standard input:2: 1 fields")
+    assert refusal("-", ReadOptions(format="csv"), stdin=stdin).startswith("standard input:2: 1 field")
 
 
 @pytest.mark.parametrize(

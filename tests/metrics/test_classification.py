@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from ftkit.errors import UserError
-from ftkit.metrics.classification import difference, multi_label, single_label, threshold, thresholds
+from ftkit.metrics.classification import difference, multi_label, point_scores, single_label, threshold, thresholds
 
 AVERAGES = ("macro", "micro", "weighted")
 
@@ -108,6 +108,14 @@ def test_labels_that_are_never_predicted_or_absent_are_named() -> None:
     assert report["never_predicted"] == ["b", "d"]
     assert report["absent_in_reference"] == ["c", "d"]
     assert report["confusion"] == [[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def test_point_scores_are_the_reported_values() -> None:
+    generator = np.random.default_rng(0)
+    reference, predicted = generator.integers(0, 4, 50), generator.integers(-1, 4, 50)
+    assert point_scores(reference, predicted, 4) == _values(single_label(reference, predicted, list("abcd")))
+    reference, predicted = generator.random((2, 50, 4)) < 0.4
+    assert point_scores(reference, predicted, 4) == _values(multi_label(reference, predicted, list("abcd")))
 
 
 def test_one_row() -> None:

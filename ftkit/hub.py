@@ -2,8 +2,9 @@
 
 A name becomes a local folder that is safe to load: weights only as safetensors, no code, no configuration
 that fetches code, no path that leaves the folder, and files from the hub that match the hash under which
-the hub keeps them. Only a hub name touches the network, and then only the endpoint (`HF_ENDPOINT`);
-what is in the cache is used without a network or with `HF_HUB_OFFLINE=1`. No token is ever shown.
+the hub keeps them. Only a hub name touches the network, and then only the endpoint (`HF_ENDPOINT`) and
+the storage that it points to; what is in the cache is used without a network or with `HF_HUB_OFFLINE=1`.
+No token is ever shown.
 """
 
 from __future__ import annotations
@@ -272,6 +273,11 @@ def _download(kind: str, name: str, revision: str | None, files: list[str], igno
         )
     except HfHubHTTPError as error:
         raise _refusal(error, kind, name, revision) from None
+    except RuntimeError:
+        raise UserError(
+            f"the download of {_what(kind, name)} from the hub's Xet storage failed",
+            "Run the same command again, or download in the plain way: HF_HUB_DISABLE_XET=1 ftkit ...",
+        ) from None
     except (LocalEntryNotFoundError, _utils().httpx.HTTPError, OSError) as error:
         if why is not None:
             raise _not_cached(kind, name, revision, why) from None
@@ -503,7 +509,7 @@ def _no_builder(error: Exception, name: str, config: str | None, revision: str |
 
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
         return _gated("dataset", name)  # that it exists is known by now
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError) and "script" in str(error):
         return UserError(
             f"the data set {name} is a Python script, and ftkit runs no code from data sets",
             "Find a copy in Parquet, CSV or JSON on the hub, or name a local file",

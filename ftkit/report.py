@@ -104,6 +104,7 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
         "chart": chart(scores),
         "metrics": METRICS,
         "systems": SYSTEMS,
+        "rivals": [name for name in SYSTEMS if name in scores["baselines"]],
         "main_metric": _headline_metrics(scores)[0],
         "classes": sorted(classes, key=lambda row: (row["f1"], -row["support"])) if many else classes,
         "many": many,
@@ -119,7 +120,7 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
 def verdicts(scores: Mapping[str, Any]) -> list[dict[str, str]]:
     """Whether the model beats each baseline, the strongest one first: a sentence and wins, even or loses."""
     found = []
-    for name in ("tfidf", "majority"):
+    for name in SYSTEMS:
         for metric, difference in scores["baselines"].get(name, {}).get("difference", {}).items():
             tone = "wins" if difference["low"] > 0 else "loses" if difference["high"] < 0 else "even"
             found.append({"text": terminal.verdict(name, METRICS[metric], difference), "tone": tone})
@@ -192,7 +193,7 @@ def confusion_matrix(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def confused_pairs(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The wrong answers that were given most often: reference, answer (None: no answer), count, share."""
+    """The wrong answers that were given most often: reference, answer (None: no answer), count, support."""
     names = [row["label"] for row in scores["classes"]]
     counts = np.asarray(scores["confusion"])
     np.fill_diagonal(counts, 0)

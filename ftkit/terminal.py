@@ -176,7 +176,7 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     show_labels(scores)
     if scores.get("chosen_on_these_rows"):
         out.print(
-            f"These rows also chose {' and '.join(scores['chosen_on_these_rows'])}, so the scores flatter a little: "
+            f"These rows also chose {' and '.join(scores['chosen_on_these_rows'])}, so the scores flatter: "
             "trust those of rows that were never used.",
             markup=False,
         )
@@ -198,7 +198,7 @@ def show_labels(scores: Mapping[str, Any]) -> None:
     rows = scores["classes"]
     if len(rows) > MOST_LABELS:
         rows = sorted(rows, key=lambda row: row["f1"])[:MOST_LABELS]
-        out.print(f"The {MOST_LABELS} labels with the lowest F1 of {len(scores['per_class'])}:", markup=False)
+        out.print(f"The {MOST_LABELS} labels with the lowest F1 of {len(scores['classes'])}:", markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("label", "precision", "recall", "F1", "rows", "answered"):
         table.add_column(name, justify="left" if name == "label" else "right")

@@ -83,7 +83,7 @@ class Fitting:
         self.total_updates = self.epochs * -(-self.rows.features.rows // training.batch_size)
         self.token_budget = TOKENS_PER_MICROBATCH[self.devices.device.type] if budget == "auto" else budget
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optimizer(self.model, self.peak_rate, self.recipe.training.weight_decay)
+        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, training.head_factor)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
 
     def update(self, epoch: int, number: int, rows: NDArray[np.int64], stop: bool = False) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Fitting:
             self.done, self.total_updates, self.recipe.training.warmup, self.recipe.training.schedule
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.learning, self.recipe.training.max_gradient_norm).item()
         mean_loss = float(flags[0].item())
@@ -187,14 +187,25 @@ class Fitting:
         )
 
 
-def optimizer(model: Any, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Fused AdamW (Loshchilov and Hutter, 2019); vectors and embeddings do not decay."""
+def optimizer(model: Any, rate: float, weight_decay: float, head_factor: float) -> torch.optim.Optimizer:
+    """Fused AdamW (Loshchilov and Hutter, 2019); vectors and embeddings do not decay.
+
+    Parameters outside the pretrained body, which begin at random, learn `head_factor` times as fast; each
+    group's `factor` says so to the schedule.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    learning = [p for p in model.parameters() if p.requires_grad]
-    decaying = [p for p in learning if p.ndim >= 2 and id(p) not in embeddings]
-    constant = [p for p in learning if p.ndim < 2 or id(p) in embeddings]
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": constant, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, fused=learning[0].device.type != "mps")
+    body = {id(p) for p in model.base_model.parameters()}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for p in model.parameters():
+        if p.requires_grad:
+            decay = weight_decay if p.ndim >= 2 and id(p) not in embeddings else 0.0
+            groups.setdefault((1.0 if id(p) in body else head_factor, decay), []).append(p)
+    listed = [
+        {"params": parameters, "weight_decay": decay, "factor": factor}
+        for (factor, decay), parameters in groups.items()
+    ]
+    device = next(model.parameters()).device
+    return torch.optim.AdamW(listed, lr=rate, fused=device.type != "mps")
 
 
 def row_weights(targets: NDArray[Any], label_count: int, balanced: bool) -> NDArray[np.float32]:

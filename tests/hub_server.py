@@ -41,6 +41,7 @@ class Hub:
         corrupt: names of files whose last byte is sent wrong.
         interrupt: how many file bodies still break off after half of their bytes.
         reset: whether these connections are reset, or closed in order.
+        xet: whether large files are announced to lie in a Xet storage, which then has none of them.
         status: answers everything with this status, if it is not 0.
         requests: "METHOD path" of every request.
         tokens: every Authorization header.
@@ -53,6 +54,7 @@ class Hub:
     corrupt: set[str] = field(default_factory=set)
     interrupt: int = 0
     reset: bool = True
+    xet: bool = False
     status: int = 0
     requests: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -112,6 +114,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(self.hub.status, "", "out of order")
         if url.path == "/":
             return self.send_json("the home page")
+        if url.path == "/xet-token":
+            access = {"X-Xet-Cas-Url": f"{self.hub.url}/xet", "X-Xet-Access-Token": "token"}
+            return self.send_json({}, headers={**access, "X-Xet-Token-Expiration": "4000000000"})
         match = API.fullmatch(url.path) or FILE.fullmatch(url.path)
         if match is None:
             return self.refuse(404, "", "no such page")
@@ -161,6 +166,8 @@ class Handler(BaseHTTPRequestHandler):
             content = content[:-1] + bytes([content[-1] ^ 1])
         etag = described["lfs"]["oid"] if "lfs" in described else described["oid"]
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        if self.hub.xet and "lfs" in described:
+            headers |= {"X-Xet-Hash": "ab" * 32, "X-Xet-Refresh-Route": f"{self.hub.url}/xet-token"}
         status = 200
         if part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)

@@ -260,6 +260,15 @@ def test_a_connection_that_closes_early_is_resumed(ask: Ask, server: Hub) -> Non
     assert (Path(folder) / weights).read_bytes() == (model / weights).read_bytes()
 
 
+def test_a_failing_xet_storage_names_the_plain_way(ask: Ask, server: Hub) -> None:
+    plain_model(server.root / "models/me/bert/main")
+    server.xet = True
+    (error,), (folder,) = ask(["model", "me/bert"]), ask(["model", "me/bert"], HF_HUB_DISABLE_XET="1")
+    assert error["problem"] == "the download of the model me/bert from the hub's Xet storage failed"
+    assert "HF_HUB_DISABLE_XET=1" in error["remedy"]
+    assert (Path(folder) / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_damaged_file_of_the_right_size_is_refused_until_it_is_deleted(ask: Ask, server: Hub, name: str) -> None:
     plain_model(server.root / "models/me/bert/main")

@@ -84,7 +84,7 @@ def scores_of(
             return truth ^ (generator.random(truth.shape) < wrong / 4)
         return np.where(generator.random(rows) < wrong, generator.integers(count, size=rows), truth)
 
-    truth = generator.random((rows, count)) < 0.3 if multi_label else np.arange(rows) % count
+    truth: Any = generator.random((rows, count)) < 0.3 if multi_label else np.arange(rows) % count
     given, rival = answers(0.3), answers(0.6)
     metrics = classification.multi_label if multi_label else classification.single_label
     metric = "f1_micro" if multi_label else "accuracy"
@@ -222,9 +222,7 @@ def test_elements_balance(tmp_path: Path, labels: list[str], multi_label: bool) 
 
 
 @KINDS
-def test_pages_refer_to_nothing_outside_and_run_nothing(
-    tmp_path: Path, labels: list[str], multi_label: bool
-) -> None:
+def test_pages_refer_to_nothing_outside_and_run_nothing(tmp_path: Path, labels: list[str], multi_label: bool) -> None:
     run, result, record = make_run(tmp_path, labels, multi_label=multi_label, name=HOSTILE[1])
     for page in (written(run, result, record), evaluated(run, result["test"], record)):
         tags = {tag for tag, _ in page.elements}
@@ -500,13 +498,11 @@ def test_the_recipe_and_the_command_that_repeats_it_are_on_the_page(tmp_path: Pa
 
 def test_an_evaluation_shows_counts_and_what_others_published(tmp_path: Path) -> None:
     run, result, record = make_run(tmp_path, ["a", "b"], folder="/data with space")
-    scores = result["test"] | {
-        "published": {"reported_by": HOSTILE[0], "accuracy": 0.934},
-        "extra_metrics": {"./mine": {"kappa": 0.5}},
-    }
+    figure = {"value": 0.934, "metric": "accuracy", "model": "BERT-base", "source": HOSTILE[0]}
+    scores = result["test"] | {"published": figure, "extra_metrics": {"./mine": {"kappa": 0.5}}}
     page = evaluated(run, scores, record)
     text = " ".join(page.text.split())
-    assert f"reported by{HOSTILE[0]}accuracy0.934" in text
+    assert f"Published: 0.934 accuracy, BERT-base ({HOSTILE[0]})." in text
     assert "./mine (of the library evaluate) kappa0.5" in text
     assert "read48 unknown tokens7" in text
     assert f"ftkit eval {run.folder} '/data with space/test-rows.csv' --name held-out" in text
@@ -522,9 +518,7 @@ def test_the_card_tells_the_hub_what_it_is(tmp_path: Path) -> None:
     }
 
 
-def test_a_model_of_this_machine_is_no_base_model_of_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_this_machine_is_no_base_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/first").mkdir(parents=True)
     names = ["runs/first", str(tmp_path / "runs/first"), "package:some/model", "google-bert/bert-base-cased"]

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import random
 import string
 import sys
@@ -27,7 +28,12 @@ KEYWORDS = {
     "fruit": ("apple", "cherry", "mango", "plum"),
     "tool": ("hammer", "pliers", "saw", "wrench"),
 }
-FILLER = ["the", "a", "of", "and", "to", "in", "that", "it", "was", "for", "on", "with", "as", "at", "by", "from", "this", "which", "or", "an", "were", "are", "been", "their", "more", "when", "who", "will", "would", "about", "there", "out", "up", "into", "than", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "now", "such", "like", "our", "over", "man", "even", "most", "made", "after", "also", "did", "many", "before", "must"]
+FILLER_TEXT = """
+the a of and to in that it was for on with as at by from this which or an were are been their more when who will
+would about there out up into than them can only other time new some could these two may first then do any now such
+like our over man even most made after also did many before must
+"""
+FILLER = FILLER_TEXT.split()
 CHINESE = "好差很一般房间服务早餐位置的是不我们酒店有了在"
 WIDTH = 32
 POSITIONS = 128
@@ -235,6 +241,12 @@ def _marian_tokenizer(folder: Path) -> Any:
         vocab=str(folder / "vocab.json"),
         model_max_length=POSITIONS,
     )
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a process that finds ftkit wherever it is started."""
+    path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
 
 @dataclass(frozen=True)

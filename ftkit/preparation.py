@@ -30,7 +30,7 @@ from ftkit.recipes.classification import Classification, LabelMap
 from ftkit.run import TaskRecord
 
 FEATURES_VERSION = 1  # part of the cache key; raised when the arrays' meaning changes
-LEAST_UPDATES, MOST_EPOCHS, LEAST_EPOCHS = 600, 20, 3
+LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
 
 
 @dataclass
@@ -288,10 +288,11 @@ def default_learning_rate(config: Any) -> float:
     return float(f"{0.04 / width:.2g}")
 
 
-def default_epochs(rows: int, batch_size: int) -> int:
-    """Three epochs, or as many as give 600 updates, but at most 20."""
+def default_epochs(rows: int, batch_size: int, labels: int) -> int:
+    """Three epochs; or as many as give 600 updates, and 20 for each label, but at most 20 epochs."""
+    wanted = max(LEAST_UPDATES, UPDATES_PER_LABEL * labels)
     per_epoch = -(-rows // batch_size)
-    return int(np.clip(-(-LEAST_UPDATES // per_epoch), LEAST_EPOCHS, MOST_EPOCHS))
+    return int(np.clip(-(-wanted // per_epoch), LEAST_EPOCHS, MOST_EPOCHS))
 
 
 def _resolve(
@@ -309,8 +310,8 @@ def _resolve(
     training = recipe.training
     epochs, rate = training.epochs, training.learning_rate
     if epochs == "auto":
-        epochs = default_epochs(rows, training.batch_size)
-        inferred.append(("epochs", f"{epochs} (for {rows} rows)"))
+        epochs = default_epochs(rows, training.batch_size, len(labels.names))
+        inferred.append(("epochs", f"{epochs} (for {rows:,} rows and {len(labels.names)} labels)"))
     if rate == "auto":
         rate = default_learning_rate(config)
         inferred.append(("learning rate", f"{rate:g} (for this model's width)"))

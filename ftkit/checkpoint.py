@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ftkit.errors import UserError
@@ -56,10 +57,11 @@ def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None
             shutil.rmtree(folder)
         os.replace(stage, folder)
         _sync(parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(stage, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"the checkpoint {folder} cannot be written: {error.strerror or error}",
+            f"the checkpoint {folder} cannot be written: {reason}",
             "Free some space and go on with: ftkit train --resume RUN",
         ) from None
     except BaseException:
@@ -91,7 +93,7 @@ def newest(parent: Path) -> tuple[Path | None, list[str]]:
     for folder in sorted(parent.glob("update-*"), reverse=True):
         problem = damage(folder)
         if problem is None:
-            best = json.loads((folder / "state.json").read_text())["best_folder"]
+            best = _best_of(folder)
             problem = damage(parent / best) if best else None
             problem = f"its best model {best}: {problem}" if problem else None
         if problem is None:
@@ -130,11 +132,25 @@ def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) ->
     return state
 
 
-def prune(parent: Path, keep: set[str]) -> None:
-    """Removes all checkpoints but these, and whatever an interrupted write has left."""
+def prune(parent: Path, also: str) -> None:
+    """Removes all but the two newest checkpoints, the best models they refer to, and `also`.
+
+    The one before the newest stays in case the newest turns out to be damaged. Whatever an interrupted
+    write has left goes too.
+    """
+    whole = [folder for folder in sorted(parent.glob("update-*")) if (folder / "state.json").is_file()]
+    keep = {also, *(folder.name for folder in whole[-2:]), *map(_best_of, whole[-2:])}
     for path in parent.iterdir():
         if path.name not in keep:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _best_of(folder: Path) -> str:
+    """The best model that a checkpoint refers to; empty before the first."""
+    try:
+        return str(json.loads((folder / "state.json").read_text())["best_folder"])
+    except (OSError, ValueError):
+        return ""
 
 
 def _model_tensors(model: Any) -> dict[str, torch.Tensor]:

@@ -113,7 +113,9 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError("Apple's MPS is not available", "Use --device auto, or run: ftkit doctor")
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[patience])
+    # Accelerate joins processes on CPUs only if it is told that the CPU is meant.
+    cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
     world, rank = accelerator.num_processes, accelerator.process_index
     if expected is not None and world != expected:
         raise UserError(

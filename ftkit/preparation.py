@@ -156,6 +156,9 @@ def _task(
     for role, column in columns.items():
         if role not in recipe.data.columns:
             inferred.append((f"{role} column", column))
+    unused = [column for column in table.columns if column not in columns.values()]
+    if unused:
+        inferred.append(("columns not used", ", ".join(unused[:12]) + (", ..." if len(unused) > 12 else "")))
     multi_label, separator = task.find_separator(table.rows, columns["label"], recipe.labels)
     if multi_label and recipe.labels.multi_label is None:
         inferred.append(

@@ -339,8 +339,7 @@ class Course:
 
         size = sum(p.numel() * p.element_size() for p in model.parameters())
         checkpoint.write(self.folder / self.state.best_folder, int(size * 1.05) + logits.nbytes + 10_000_000, fill)
-        if not any(self.folder.glob("update-*")):
-            checkpoint.prune(self.folder, {self.state.best_folder})
+        checkpoint.prune(self.folder, self.state.best_folder)
 
     def save(self) -> None:
         """Writes a checkpoint to go on from; older ones go once it has been read back and is whole."""
@@ -353,7 +352,7 @@ class Course:
         folder = self.folder / f"update-{self.state.done:08}"
         checkpoint.save_training(folder, self.fitting.model, self.fitting.optimizer, asdict(self.state))
         if checkpoint.damage(folder) is None:
-            checkpoint.prune(self.folder, {folder.name, self.state.best_folder})
+            checkpoint.prune(self.folder, self.state.best_folder)
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint."""

@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftkit import plan
 
+steady = settings(deadline=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 512), min_size=1, max_size=400).map(np.asarray)
 SIZES = st.integers(1, 40)
 WINDOWS = st.integers(1, 120)
@@ -21,12 +22,14 @@ def as_lists(updates: list[plan.Ints]) -> list[list[int]]:
     return [update.tolist() for update in updates]
 
 
+@steady
 @given(LENGTHS, SIZES, st.integers(0, 2**32 - 1), EPOCHS, WINDOWS)
 def test_every_row_is_in_exactly_one_update(lengths: plan.Ints, size: int, seed: int, epoch: int, window: int) -> None:
     order = plan.updates(lengths, size, seed, epoch, window)
     assert sorted(np.concatenate(order).tolist()) == list(range(len(lengths)))
 
 
+@steady
 @given(LENGTHS, SIZES, EPOCHS, WINDOWS)
 def test_only_one_update_is_shorter_than_the_batch_size(lengths: plan.Ints, size: int, epoch: int, window: int) -> None:
     full, rest = divmod(len(lengths), size)
@@ -34,12 +37,14 @@ def test_only_one_update_is_shorter_than_the_batch_size(lengths: plan.Ints, size
     assert sizes == ([rest] if rest else []) + [size] * full
 
 
+@steady
 @given(LENGTHS, SIZES, EPOCHS, WINDOWS)
 def test_the_same_arguments_give_the_same_plan(lengths: plan.Ints, size: int, epoch: int, window: int) -> None:
     first, second = (plan.updates(lengths, size, 7, epoch, window) for _ in range(2))
     assert as_lists(first) == as_lists(second)
 
 
+@steady
 @given(LENGTHS, LENGTHS, SIZES, EPOCHS)
 def test_a_window_of_one_update_is_the_plain_shuffle(
     lengths: plan.Ints, others: plan.Ints, size: int, epoch: int
@@ -123,6 +128,7 @@ WORLDS = st.integers(1, 9)
 BUDGETS = st.integers(1, 5000)
 
 
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_every_item_is_counted_exactly_once(update: tuple[plan.Ints, plan.Ints], world: int, budget: int) -> None:
     items, lengths = update
@@ -130,6 +136,7 @@ def test_every_item_is_counted_exactly_once(update: tuple[plan.Ints, plan.Ints],
     assert sorted(np.concatenate(counted).tolist()) == sorted(items.tolist())
 
 
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_every_process_gets_the_same_number_of_micro_batches(
     update: tuple[plan.Ints, plan.Ints], world: int, budget: int
@@ -139,6 +146,7 @@ def test_every_process_gets_the_same_number_of_micro_batches(
     assert all(len(batch.items) for batch in batches)
 
 
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_the_padded_size_stays_within_the_budget_unless_a_single_item_is_longer(
     update: tuple[plan.Ints, plan.Ints], world: int, budget: int
@@ -148,6 +156,7 @@ def test_the_padded_size_stays_within_the_budget_unless_a_single_item_is_longer(
         assert len(batch.items) == 1 or len(batch.items) * int(lengths[batch.items].max()) <= budget
 
 
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_micro_batches_of_weight_zero_only_top_up_an_update_that_cannot_be_cut_finer(
     update: tuple[plan.Ints, plan.Ints], world: int, budget: int
@@ -160,6 +169,7 @@ def test_micro_batches_of_weight_zero_only_top_up_an_update_that_cannot_be_cut_f
         assert set(np.concatenate([b.items for b in topped_up]).tolist()) <= set(update[0].tolist())
 
 
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_the_same_update_is_cut_the_same_way(update: tuple[plan.Ints, plan.Ints], world: int, budget: int) -> None:
     def shown() -> list[tuple[list[int], bool]]:
@@ -201,6 +211,7 @@ def test_items_without_tokens_are_cut_too() -> None:
 # Seeds and learning rates.
 
 
+@steady
 @given(st.integers(0, 2**32 - 1), EPOCHS, st.integers(0, 10**6), st.integers(0, 1000))
 def test_torch_takes_every_dropout_seed(seed: int, epoch: int, update: int, micro_batch: int) -> None:
     assert 0 <= plan.dropout_seed(seed, epoch, update, micro_batch) < 2**63
@@ -227,12 +238,14 @@ def test_learning_rate_factors(schedule: str, warmup: float, expected: list[floa
     assert factors == pytest.approx(expected, abs=1e-12)
 
 
+@steady
 @given(st.integers(1, 3000), st.floats(0, 0.999), st.sampled_from(["linear", "cosine", "constant"]))
 def test_every_update_learns_at_most_at_the_peak_and_never_at_zero(total: int, warmup: float, schedule: str) -> None:
     factors = [plan.learning_rate_factor(update, total, warmup, schedule) for update in range(total)]
     assert all(0 < factor <= 1 for factor in factors)
 
 
+@steady
 @given(st.integers(1, 3000), st.floats(0, 0.999), st.sampled_from(["linear", "cosine"]))
 def test_the_factor_rises_and_then_falls(total: int, warmup: float, schedule: str) -> None:
     factors = np.asarray([plan.learning_rate_factor(update, total, warmup, schedule) for update in range(total)])

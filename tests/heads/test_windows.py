@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -17,6 +17,7 @@ from ftkit.heads import windows
 from ftkit.heads.windows import Frame
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+steady = settings(deadline=None, derandomize=True)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = [f"w{n}" for n in range(400)]
 
@@ -107,24 +108,28 @@ def window_sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     return draw(st.integers(0, 500)), room, draw(st.integers(0, room // 2))
 
 
+@steady
 @given(window_sizes())
 def test_spans_begin_with_the_text_and_end_with_it(sizes: tuple[int, int, int]) -> None:
     spans = windows.spans(*sizes)
     assert (spans[0][0], spans[-1][1]) == (0, sizes[0])
 
 
+@steady
 @given(window_sizes())
 def test_spans_are_as_long_as_the_room_or_the_text(sizes: tuple[int, int, int]) -> None:
     length, room, _ = sizes
     assert {end - start for start, end in windows.spans(*sizes)} == {min(length, room)}
 
 
+@steady
 @given(window_sizes())
 def test_neighbouring_spans_share_the_overlap_and_go_forward(sizes: tuple[int, int, int]) -> None:
     for (start, end), (following, _) in pairwise(windows.spans(*sizes)):
         assert start < following <= end - sizes[2]
 
 
+@steady
 @given(window_sizes())
 def test_there_are_no_more_spans_than_needed(sizes: tuple[int, int, int]) -> None:
     length, room, overlap = sizes
@@ -141,6 +146,7 @@ def test_the_last_span_moves_back_to_stay_full() -> None:
 # Windows of one text and of two.
 
 
+@steady
 @given(st.integers(0, 150), st.integers(8, 40), st.integers(0, 40))
 def test_every_token_of_a_text_is_in_its_windows(length: int, max_length: int, overlap: int) -> None:
     expected = BERT.convert_tokens_to_ids(WORDS[:length])
@@ -151,6 +157,7 @@ def test_every_token_of_a_text_is_in_its_windows(length: int, max_length: int, o
     assert list(read) == expected  # the words differ: each once, in order
 
 
+@steady
 @given(st.integers(0, 150), st.integers(0, 150), st.integers(8, 40), st.integers(0, 20))
 def test_every_token_of_both_texts_is_in_the_windows_of_a_pair(
     first: int, second: int, max_length: int, overlap: int
@@ -259,6 +266,12 @@ def test_a_window_that_holds_little_but_special_tokens_is_refused() -> None:
 SPECIAL = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "<s>", "</s>", "<pad>", "<|endoftext|>", "<unk>", "[UNK]"]
 
 
+UNIGRAM = pytest.mark.xfail(strict=True, reason="Unigram vocabularies hold </s> and its like as pieces")
+
+
+@pytest.mark.parametrize(
+    "tokenizer", ["bert", "gpt", "roberta", "minilm", pytest.param("t5", marks=UNIGRAM)], indirect=True
+)
 def test_special_tokens_in_a_text_stay_text(tokenizer: Any) -> None:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for ids in windows.raw_ids(tokenizer, [f"a {token} b" for token in SPECIAL]):
@@ -271,6 +284,7 @@ def test_special_tokens_in_a_text_are_not_lost(tokenizer: Any) -> None:
         assert len(marked) > len(bare)
 
 
+@steady
 @given(st.lists(st.one_of(st.sampled_from(SPECIAL), st.text(st.characters(codec="utf-8"), max_size=8)), max_size=8))
 def test_no_text_whatever_becomes_a_special_token(parts: list[str]) -> None:
     [ids] = windows.raw_ids(BERT, ["".join(parts)])

@@ -1,0 +1,251 @@
+"""A training that is stopped or killed loses nothing: checkpoints, resume, signals, locks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ftkit import checkpoint
+from ftkit.errors import UserError
+from tests import tiny
+from tests.tiny import ftkit, rows, write_csv
+
+CheckpointOf = Callable[[str], Path]
+
+# Dropout stays on, and a checkpoint is written after every update.
+FLAGS = ("--epochs", "3", "--precision", "fp32", "--set", "hardware.checkpoint_minutes=1e-9", "--learning-rate", "1e-3")
+
+
+def put(text: str) -> Callable[[Path], None]:
+    def fill(stage: Path) -> None:
+        (stage / "a.bin").write_text(text)
+        (stage / "state.json").write_text('{"best_folder": ""}')
+
+    return fill
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint_and_no_litter(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "update-1", 10, put("old"))
+
+    def broken(stage: Path) -> None:
+        put("new")(stage)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoint.write(tmp_path / "update-2", 10, broken)
+    assert names(tmp_path) == ["update-1"]
+    assert checkpoint.damage(tmp_path / "update-1") is None
+
+
+def test_a_write_that_cannot_fit_tells_needed_and_free_bytes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs 1,000,000,000,000 MB; the disk of .* has [\d,]+ MB free"):
+        checkpoint.write(tmp_path / "update-1", 10**18, put("text"))
+    assert names(tmp_path) == []
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_named(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "update-1", 10, put("text"))
+    for path in (tmp_path / "update-1").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        assert path.name in (checkpoint.damage(tmp_path / "update-1") or "")
+        path.write_bytes(content)
+    assert checkpoint.damage(tmp_path / "update-1") is None
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
+    for number in (1, 2):
+        checkpoint.write(tmp_path / f"update-{number}", 10, put("text"))
+    (tmp_path / "update-2" / "a.bin").write_text("tex")
+
+    assert checkpoint.newest(tmp_path) == (tmp_path / "update-1", ["update-2: a.bin is not what was written"])
+
+
+def test_a_checkpoint_whose_best_model_is_gone_is_not_used(tmp_path: Path) -> None:
+    def fill(stage: Path) -> None:
+        (stage / "state.json").write_text('{"best_folder": "best-1"}')
+
+    checkpoint.write(tmp_path / "update-1", 10, fill)
+
+    assert checkpoint.newest(tmp_path) == (
+        None,
+        ["update-1: its best model best-1: sha256.json is missing or cannot be read"],
+    )
+
+
+# Whole trainings
+
+
+def train_command(data: Path, model: Path, out: Path, *flags: str) -> list[str]:
+    command = [sys.executable, "-m", "ftkit.cli", "train", str(data), "--model", str(model), "--out", str(out)]
+    return [*command, *FLAGS, *flags]
+
+
+def weights(run: Path) -> str:
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def log(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def updates(run: Path) -> int:
+    path = run / "log.jsonl"
+    return path.read_text().count('"loss"') if path.exists() else 0
+
+
+def interrupt(command: list[str], run: Path, number: int, after: int) -> int:
+    """Starts a training and sends it a signal once it has logged so many updates; its exit code."""
+    process = subprocess.Popen(command, env=tiny.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while updates(run) < after and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    return process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_csv(tmp_path_factory.mktemp("data") / "train.csv", rows(400, seed=3))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, checkpoint_of: CheckpointOf) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    subprocess.run(train_command(data, checkpoint_of("bert"), out), env=tiny.environment(), check=True, timeout=300)
+    return out
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_twice_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, data: Path, whole: Path, checkpoint_of: CheckpointOf, processes: int
+) -> None:
+    flags = ("--processes", str(processes)) if processes > 1 else ()
+    if processes > 1:
+        expected = tmp_path / "whole"
+        subprocess.run(train_command(data, checkpoint_of("bert"), expected, *flags), env=tiny.environment(), check=True)
+    else:
+        expected = whole
+    run = tmp_path / "run"
+    interrupt(train_command(data, checkpoint_of("bert"), run, *flags), run, signal.SIGKILL, after=5)
+    resume = [sys.executable, "-m", "ftkit.cli", "train", "--resume", str(run)]
+    interrupt(resume, run, signal.SIGKILL, after=20)  # in the second epoch
+    done = subprocess.run(resume, env=tiny.environment(), capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "going on from update-000000" in done.stderr
+    assert weights(run) == weights(expected)
+    assert log(run) == log(expected)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_running_update_saves_and_tells_by_the_exit_code(
+    tmp_path: Path, data: Path, whole: Path, checkpoint_of: CheckpointOf, number: int, code: int
+) -> None:
+    run = tmp_path / "run"
+    flags = ("--set", "hardware.checkpoint_minutes=60")  # only the signal makes it save
+    assert interrupt(train_command(data, checkpoint_of("bert"), run, *flags), run, number, after=7) == code
+    saved = [name for name in names(run / "checkpoints") if name.startswith("update-")]
+
+    assert saved == [f"update-{updates(run):08}"]
+    assert not (run / "model").exists()
+    assert not (run / ".work").exists()
+    assert ftkit("train", "--resume", run).code == 0
+    assert weights(run) == weights(whole)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, data: Path, checkpoint_of: CheckpointOf) -> Path:
+    """A training stopped in its first epoch, on a copy of the data beside it."""
+    copy = tmp_path / "train.csv"
+    shutil.copy(data, copy)
+    run = tmp_path / "run"
+    assert interrupt(train_command(copy, checkpoint_of("bert"), run), run, signal.SIGTERM, after=3) == 143
+    return run
+
+
+def test_resuming_on_changed_data_is_refused(stopped: Path) -> None:
+    path = stopped.parent / "train.csv"
+    path.write_text(path.read_text().replace("\n", "\n ", 1))
+
+    done = ftkit("train", "--resume", stopped)
+
+    assert done.code == 2
+    assert "data.sources.train.sha256:" in done.err
+    assert "--resume-anyway" in done.err
+
+
+def test_resuming_with_another_seed_is_refused_and_can_be_forced(stopped: Path) -> None:
+    refused = ftkit("train", "--resume", stopped, "--seed", "5")
+    assert refused.code == 2
+    assert "recipe.seed: 0 -> 5" in refused.err
+
+    assert ftkit("train", "--resume", stopped, "--seed", "5", "--resume-anyway").code == 0
+    assert "recipe.seed: 0 -> 5" in json.loads((stopped / "environment.json").read_text())["resumed_despite"]
+
+
+def test_resuming_on_another_number_of_processes_goes_on_and_says_so(stopped: Path) -> None:
+    done = ftkit("train", "--resume", stopped, "--processes", "2")
+
+    assert done.code == 0, done.err
+    assert "2 processes instead of 1: the same updates" in done.err
+
+
+def test_a_truncated_newest_checkpoint_is_named_and_training_begins_before_it(stopped: Path, whole: Path) -> None:
+    newest = max((stopped / "checkpoints").glob("update-*"))
+    with (newest / "training.safetensors").open("r+b") as file:
+        file.truncate(1000)
+
+    done = ftkit("train", "--resume", stopped)
+
+    assert done.code == 0, done.err
+    assert "training.safetensors is not what was written" in done.err
+    assert weights(stopped) == weights(whole)
+
+
+def test_a_finished_training_is_not_resumed(whole: Path) -> None:
+    done = ftkit("train", "--resume", whole)
+
+    assert done.code == 2
+    assert "has finished" in done.err
+
+
+def test_a_second_training_in_the_same_run_is_refused_while_the_first_goes_on(stopped: Path) -> None:
+    import fcntl
+
+    with (stopped / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = ftkit("train", "--resume", stopped)
+
+    assert done.code == 2
+    assert "another ftkit process is working in" in done.err
+
+
+def test_a_full_disk_ends_with_the_bytes_and_the_old_checkpoint(stopped: Path) -> None:
+    """RLIMIT_FSIZE stands in for the disk: writing past it fails as on a full one."""
+    before = names(stopped / "checkpoints")
+    limit = "import resource,signal,sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from ftkit.cli import main; main()"
+    command = [sys.executable, "-c", limit, "train", "--resume", str(stopped), "--quiet"]
+    done = subprocess.run(command, env=tiny.environment() | os.environ, capture_output=True, text=True)
+
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert names(stopped / "checkpoints") == before
+    assert checkpoint.newest(stopped / "checkpoints")[1] == []

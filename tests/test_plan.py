@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ftkit import plan
@@ -24,6 +24,7 @@ def as_lists(updates: list[plan.Ints]) -> list[list[int]]:
 
 @steady
 @given(LENGTHS, SIZES, st.integers(0, 2**32 - 1), EPOCHS, WINDOWS)
+@example(np.arange(161), 10, 0, 0, 2)  # one row alone in the last window
 def test_every_row_is_in_exactly_one_update(lengths: plan.Ints, size: int, seed: int, epoch: int, window: int) -> None:
     order = plan.updates(lengths, size, seed, epoch, window)
     assert sorted(np.concatenate(order).tolist()) == list(range(len(lengths)))

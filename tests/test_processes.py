@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,12 @@ ONE_EPOCH = ("--set", "training.epochs=1", "--learning-rate", "1e-3")
 WINDOWS = ("--max-length", "16")
 
 
-def together(*command: str | Path) -> list[Finished]:
-    """Runs a Python command line on two processes, with the environment that torchrun gives them, and no GPU."""
+def together(*command: str | Path, stop_after: Path | None = None) -> list[Finished]:
+    """Runs a Python command line on two processes, with the environment that torchrun gives them, and no GPU.
+
+    Args:
+        stop_after: a file that appears; then both get SIGTERM.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,6 +57,11 @@ def together(*command: str | Path) -> list[Finished]:
         for rank in range(2)
     ]
     try:
+        deadline = time.monotonic() + TIMEOUT
+        while stop_after and not stop_after.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in started if stop_after else ():
+            process.terminate()
         printed = [process.communicate(timeout=TIMEOUT) for process in started]
     finally:
         for process in started:
@@ -149,6 +159,19 @@ def test_an_error_of_a_job_ends_the_processes_of_another_launcher(broken: Path, 
     assert "the training has diverged: loss nan" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "run/model").exists()
+
+
+def test_a_signal_stops_the_processes_of_another_launcher(
+    checkpoint_of: CheckpointOf, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    model = ("--model", checkpoint_of("distilbert"), "--out", run, *tiny.LEARN, "--set", "training.epochs=1000")
+
+    done = together("-m", "ftkit.cli", "train", data, *model, "--quiet", stop_after=run / "checkpoints")
+
+    assert [process.code for process in done] == [143, 143], done[0].err + done[1].err
+    assert "Traceback" not in done[0].err + done[1].err
+    assert len(list((run / "checkpoints").glob("update-*"))) == 1
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

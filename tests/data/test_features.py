@@ -244,6 +244,11 @@ def test_whatever_changes_the_windows_changes_the_folder(examples: Examples, by:
     assert cached(examples, by)[1] != folder
 
 
+def test_pairs_that_are_the_same_when_joined_are_not_the_same_rows() -> None:
+    assert cached(rows(("good", "food bad")))[1] != cached(rows(("good food", "bad")))[1]
+    assert cached(rows(("ab", "c")))[1] != cached(rows(("a", "bc")))[1]
+
+
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "file"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,16 @@ def test_the_longer_text_slides_beside_the_whole_shorter_one() -> None:
     ]
 
 
+def test_two_long_texts_slide_together_and_the_one_that_ends_first_stays_at_its_end() -> None:
+    features = encode(BERT, (" ".join(WORDS[:10]), " ".join(WORDS[200:206])), max_length=11, overlap=1)
+    shown = [BERT.decode(ids, skip_special_tokens=True) for ids in window_ids(features)]
+    assert shown == [
+        "w0 w1 w2 w3 w200 w201 w202 w203",
+        "w3 w4 w5 w6 w202 w203 w204 w205",
+        "w6 w7 w8 w9 w202 w203 w204 w205",
+    ]
+
+
 def test_rows_keep_their_windows_apart() -> None:
     features = encode(BERT, ("w0",), (" ".join(WORDS[1:30]),), ("",), max_length=16, overlap=4)
     assert features.windows_of_rows.tolist() == [1, 3, 1]
@@ -276,6 +287,16 @@ def test_special_tokens_in_a_text_stay_text(tokenizer: Any) -> None:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for ids in windows.raw_ids(tokenizer, [f"a {token} b" for token in SPECIAL]):
         assert not special & set(ids)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "token"),
+    [("bert", "[SEP]"), ("minilm", "[SEP]"), ("gpt", "<|endoftext|>"), ("roberta", "</s>")],
+    indirect=["tokenizer"],
+)
+def test_special_tokens_in_a_text_are_spelled_out(tokenizer: Any, token: str) -> None:
+    [ids] = windows.raw_ids(tokenizer, [f"a {token} b"])
+    assert re.sub(r" |##", "", tokenizer.decode(ids)).upper() == f"a{token}b".upper()
 
 
 def test_special_tokens_in_a_text_are_not_lost(tokenizer: Any) -> None:

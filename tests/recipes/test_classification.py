@@ -312,6 +312,7 @@ def test_a_separator_is_found_where_its_parts_also_stand_alone(separator: str) -
         ["Bolton, Lancashire", "York", "Leeds, Yorkshire", "York"] * 2,
         ["Yes, I do", "No"] * 3,
         ["1,5", "2,5", "3,5"] * 3,  # decimal commas
+        [f"{colour},{size}" for colour in ("red", "blue", "green") for size in ("small", "medium", "large")] * 2,
     ],
 )
 def test_a_comma_inside_labels_separates_nothing(labels: list[str]) -> None:

@@ -44,14 +44,14 @@ def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = T
     """Scores a run on rows whose labels are known: `ftkit eval`.
 
     Args:
-        options: benchmark, benchmark_dir, columns ({role: column}), name, device, precision.
+        options: benchmark, benchmark_dir, columns ({role: column}), name, device, precision, processes.
 
     Returns:
         scores (each with value, low and high), classes, confusion, baselines, worst_errors, folder.
     """
-    section = config.DataSection(columns=options.pop("columns", {}))
+    section, hardware = _sections(options)
     source = None if data is None else str(data)
-    return commands.evaluate(source, str(run), data=section, quiet=quiet, **options)
+    return commands.evaluate(source, str(run), data=section, hardware=hardware, quiet=quiet, **options)
 
 
 def predict(
@@ -67,7 +67,8 @@ def predict(
     Args:
         data: a list of texts (or of pairs of texts), or the name of a file.
         output: for a file: where the answers go.
-        options: for a file: all_scores, columns ({role: column}), spreadsheet_safe; device, precision.
+        options: for a file: all_scores, columns ({role: column}), spreadsheet_safe; device, precision,
+            processes.
 
     Returns:
         for texts: a list with label, score and scores of each; for a file: rows, errors, seconds.
@@ -77,7 +78,17 @@ def predict(
             raise TypeError(
                 "predict(run, FILE, output) needs the name of the output file; a single text goes in a list"
             )
-        section = config.DataSection(columns=options.pop("columns", {}))
-        return commands.predict(str(run), str(data), str(output), data=section, quiet=quiet, **options)
+        section, hardware = _sections(options)
+        return commands.predict(
+            str(run), str(data), str(output), data=section, hardware=hardware, quiet=quiet, **options
+        )
+    _, hardware = _sections(options)
     rows = [(row,) if isinstance(row, str) else tuple(row) for row in data]
-    return commands.predict_texts(str(run), rows, **options)
+    return commands.predict_texts(str(run), rows, hardware, **options)
+
+
+def _sections(options: dict[str, Any]) -> tuple[config.DataSection, config.HardwareSection]:
+    """Takes what belongs to the data and the hardware out of the options."""
+    given = {name: options.pop(name) for name in ("device", "precision", "processes") if name in options}
+    recipe = commands.recipe_of(None, given)
+    return config.DataSection(columns=options.pop("columns", {})), recipe.hardware

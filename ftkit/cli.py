@@ -33,7 +33,7 @@ Encoding = Annotated[str | None, typer.Option("--encoding", help="Of the input, 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Processes = Annotated[int | None, typer.Option("--processes", help="Default: one per GPU; on a CPU one.")]
+Processes = Annotated[int | None, typer.Option("--processes", min=1, help="Default: one per GPU; on a CPU one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, for programs.")]
 
@@ -190,12 +190,13 @@ def evaluate(
     """Score a run, or answers made elsewhere, on rows whose labels are known."""
     from ftkit import commands, terminal
 
+    section = _data_section(text, pair, label, format, encoding, set)
+    wanted = _hardware(device, precision, processes)
     _join(device)
     run_path: str | None = first
     data = second
-    if benchmark is None and second is None:
+    if benchmark is None and second is None and not Path(first, "recipe.yaml").is_file():
         run_path, data = None, first
-    section = _data_section(text, pair, label, format, encoding, set)
     result = commands.evaluate(
         data,
         run_path,
@@ -204,9 +205,7 @@ def evaluate(
         predictions=predictions,
         data=section,
         name=name,
-        device=device,
-        precision=precision,
-        wanted_processes=processes or "auto",
+        hardware=wanted,
         extra_metrics=metric or (),
         allow_metric_code=allow_metric_code,
         quiet=quiet or as_json,
@@ -269,9 +268,12 @@ def predict(
     """Label every row of a file; all its columns and their order are kept."""
     from ftkit import commands
 
+    wanted = _hardware(device, precision, processes)
     if text:
+        if pair and len(pair) != len(text):
+            raise UserError(f"{len(text)} --text and {len(pair)} --pair were given", "Give one --pair for each --text")
         pairs = zip(text, pair, strict=True) if pair else ((t,) for t in text)
-        for answer in commands.predict_texts(run, pairs, device, precision):
+        for answer in commands.predict_texts(run, pairs, wanted):
             if as_json:
                 print(json.dumps(answer, ensure_ascii=False))
             else:
@@ -282,8 +284,8 @@ def predict(
     if data is None:
         raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
     _join(device)
-    columns = dict(_role(item) for item in column or [])
-    section = _data_section(columns.get("text"), columns.get("pair"), None, format, encoding, set)
+    columns = [f"data.columns.{role}={name}" for role, name in map(_role, column or [])]
+    section = _data_section(None, None, None, format, encoding, [*columns, *(set or [])])
     facts = commands.predict(
         run,
         data,
@@ -292,9 +294,7 @@ def predict(
         data=section,
         all_scores=all_scores,
         spreadsheet_safe=spreadsheet_safe,
-        device=device,
-        precision=precision,
-        wanted_processes=processes or "auto",
+        hardware=wanted,
         quiet=quiet or as_json,
     )
     if as_json and output != "-":
@@ -408,6 +408,11 @@ def _data_section(
             "Only keys of the section data can be set: --set data.header=false",
         )
     return _recipe(None, flags, set).data
+
+
+def _hardware(device: str, precision: str, processes: int | None) -> Any:
+    """The hardware part of a recipe from the flags of commands that only answer."""
+    return _recipe(None, {"device": device, "precision": precision, "processes": processes}, None).hardware
 
 
 def _number(text: str | None) -> str | float | None:

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 import ftkit
 from ftkit import config, evaluation, launch, recipes, run
-from ftkit.config import Recipe, Setting
+from ftkit.config import HardwareSection, Recipe, Setting
 from ftkit.data import files, load
 from ftkit.errors import UserError
 
 Tell = Callable[[str, Any], None]
+ANY_HARDWARE = HardwareSection()  # all of it decided by what is there
 
 
 def _silent(what: str, value: Any) -> None:
@@ -43,9 +43,10 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
     """
     from ftkit import preparation
 
-    run.create_run(recipe.out or default_out(recipe), overwrite)  # refuses before any work is done
+    out = recipe.out or default_out(recipe)
+    run.refuse_existing(out, overwrite)  # before any work is done
     prepared = preparation.prepare(recipe)
-    target = run.create_run(recipe.out or default_out(recipe), overwrite)
+    target = run.create_run(out, overwrite)
     with target.locked():
         run.clear(target)
         prepared.recipe = prepared.recipe.model_copy(update={"out": str(target.folder)})
@@ -127,7 +128,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         **versions,
         "machine": platform.machine(),
         "threads": threads,
-        "processes": processes(recipe.hardware.device, recipe.hardware.processes),
+        "processes": launch.processes(recipe.hardware),
         "resumed_despite": [],
     }
 
@@ -163,9 +164,9 @@ def _fit(target: run.Run, prepared: Any, checkpoint: Path | None, quiet: bool, t
             "metric": recipe.training.metric,
             "resume": str(checkpoint) if checkpoint else None,
             "quiet": quiet,
-            **hardware(recipe.hardware.device, recipe.hardware.precision),
+            **launch.place(recipe.hardware),
         }
-        training = launch.run(job, processes(recipe.hardware.device, recipe.hardware.processes))
+        training = launch.run(job, launch.processes(recipe.hardware))
         tell("trained", training)
         return _finish(target, prepared, training, quiet)
     finally:
@@ -197,8 +198,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
                 target,
                 record,
                 examples["test"],
-                hardware(recipe.hardware.device, recipe.hardware.precision),
-                processes(recipe.hardware.device, recipe.hardware.processes),
+                recipe.hardware,
                 quiet,
             )
         scores = evaluate_answers(
@@ -247,9 +247,7 @@ def evaluate(
     predictions: str | None = None,
     data: config.DataSection | None = None,
     name: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    wanted_processes: int | str = "auto",
+    hardware: HardwareSection = ANY_HARDWARE,
     extra_metrics: Iterable[str] = (),
     allow_metric_code: bool = False,
     quiet: bool = False,
@@ -263,6 +261,15 @@ def evaluate(
 
     data = data or config.DataSection()
     published = None
+    if extra_metrics and not allow_metric_code:
+        raise UserError(
+            f"--metric {next(iter(extra_metrics))} downloads and runs code of the library `evaluate`",
+            "If you trust it, add --allow-metric-code",
+        )
+    if benchmark is not None and source is not None:
+        raise UserError(f"both {source} and the benchmark {benchmark} were given", "Name one of them")
+    if name is not None and name != evaluation.data_name(name):
+        raise UserError(f"--name {name} is no name for a folder", f"For example --name {evaluation.data_name(name)}")
     if benchmark is not None:
         source, data, published = _benchmark(benchmark, benchmark_dir, data)
         name = name or benchmark
@@ -281,9 +288,7 @@ def evaluate(
     targets = labels.targets(examples)
     folder = name or evaluation.data_name(source)
     with target.locked():
-        probabilities, counts = evaluation.run_probabilities(
-            target, record, examples, hardware(device, precision), processes(device, wanted_processes), quiet
-        )
+        probabilities, counts = evaluation.run_probabilities(target, record, examples, hardware, quiet)
         rivals = baselines.load(target.folder / "baselines")
         result = evaluate_answers(target, folder, record, examples, targets, probabilities, rivals)
         seen = [s["source"] for s in target.read_json("data.json")["sources"].values() if s["sha256"] == table.sha256]
@@ -297,8 +302,7 @@ def evaluate(
         if extra_metrics:
             predicted = record.answers(probabilities)
             result["extra_metrics"] = {
-                metric: evaluation.library_metric(metric, targets, predicted, allow_metric_code)
-                for metric in extra_metrics
+                metric: evaluation.library_metric(metric, targets, predicted) for metric in extra_metrics
             }
         target.write_json(f"eval/{folder}/metrics.json", result)
         report.write_evaluation_report(target, folder, result, record)
@@ -379,16 +383,14 @@ def predict(
     data: config.DataSection | None = None,
     all_scores: bool = False,
     spreadsheet_safe: bool = False,
-    device: str = "auto",
-    precision: str = "auto",
-    wanted_processes: int | str = "auto",
+    hardware: HardwareSection = ANY_HARDWARE,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Answers every row of a file, in order, into another file."""
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
-    count = processes(device, wanted_processes)
+    count = launch.processes(hardware)
     job = {
         "verb": "predict",
         "run": str(target.folder),
@@ -400,7 +402,7 @@ def predict(
         "all_scores": all_scores,
         "spreadsheet_safe": spreadsheet_safe,
         "quiet": quiet,
-        **hardware(device, precision),
+        **launch.place(hardware),
     }
     if source == "-" and (count > 1 or launch.external()):
         with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:  # every process reads the rows
@@ -432,8 +434,7 @@ def new_recipe(recipe: Recipe) -> str:
     for section, entries in itertools.groupby(config.entries(), key=lambda entry: entry[0].rpartition(".")[0]):
         body = []
         for name, default, meaning in entries:
-            value = yaml.safe_dump(chosen.get(name, default), default_flow_style=True, allow_unicode=True)
-            value = value.removesuffix("...\n").strip()
+            value = config.inline(chosen.get(name, default))
             mark = "" if name in chosen else "# "
             body.append(f"{mark}{'  ' if section else ''}{name.rpartition('.')[2]}: {value}  # {meaning}")
         if section:
@@ -443,14 +444,14 @@ def new_recipe(recipe: Recipe) -> str:
 
 
 def predict_texts(
-    run_path: str, texts: Iterable[tuple[str, ...]], device: str = "auto", precision: str = "auto"
+    run_path: str, texts: Iterable[tuple[str, ...]], hardware: HardwareSection = ANY_HARDWARE
 ) -> list[dict[str, Any]]:
     """Answers texts at once: label, score, and the score of every label."""
     from ftkit import devices, prediction
 
     target = run.open_run(run_path)
     record = target.task()
-    place = devices.open_devices(device, precision)
+    place = devices.open_devices(hardware.device, hardware.precision)
     head, model = prediction.load_head(target, record, place)
     rows = list(texts)
     roles = [role for role in ("text", "pair") if role in record.columns]
@@ -468,21 +469,6 @@ def predict_texts(
         scores = dict(zip(record.labels, (round(float(p), 6) for p in probabilities), strict=True))
         result.append({"text": texts_[0], "label": cells["label"], "score": cells["score"], "scores": scores})
     return result
-
-
-def hardware(device: str, precision: str) -> dict[str, str]:
-    return {"device": device, "precision": precision}
-
-
-def processes(device: str, wanted: int | str) -> int:
-    """How many processes to start: as many as asked for; else one per GPU, or one."""
-    if wanted != "auto":
-        return int(wanted)
-    if device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return 1
-    from ftkit.devices import gpu_count
-
-    return max(1, gpu_count())
 
 
 def default_out(recipe: Recipe) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ftkit.errors import UserError
 
@@ -32,6 +32,12 @@ def _off_is_none(value: object) -> object:
     return None if value is False or value in ("none", "off") else value
 
 
+def _share(value: str | float | None) -> str | float | None:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError("as a number it is the share of training rows: between 0 and 1")
+    return value
+
+
 class Section(BaseModel):
     """A part of the recipe; unknown keys are refused."""
 
@@ -42,7 +48,7 @@ class DataSection(Section):
     """Where the rows come from and which columns mean what."""
 
     train: str | None = Field(None, description="file, folder, or hub:NAME[/CONFIG][@SPLIT]")
-    validation: Annotated[str | float | None, BeforeValidator(_off_is_none)] = Field(
+    validation: Annotated[str | float | None, BeforeValidator(_off_is_none), AfterValidator(_share)] = Field(
         None, description="file or hub source; or a share of the training rows (default 0.1)"
     )
     test: str | None = Field(None, description="file or hub source, scored once after training")
@@ -52,12 +58,6 @@ class DataSection(Section):
     delimiter: str | None = Field(None, description="column separator of a CSV file")
     header: bool | None = Field(None, description="whether the first row names the columns")
     quoting: bool | None = Field(None, description="whether double quotes enclose cells")
-
-    @model_validator(mode="after")
-    def _fraction(self) -> DataSection:
-        if isinstance(self.validation, float) and not 0 < self.validation < 1:
-            raise ValueError("validation as a number is the share of training rows: between 0 and 1")
-        return self
 
 
 class LabelsSection(Section):
@@ -89,7 +89,7 @@ class TrainingSection(Section):
 
     epochs: Count | Auto = Field("auto", description="passes over the training rows")
     batch_size: Count = Field(32, description="rows of one optimizer update, over all processes")
-    learning_rate: Annotated[float, Field(gt=0)] | Auto = Field("auto", description="at its peak")
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = Field("auto", description="at its peak")
     head_factor: Annotated[float, Field(gt=0)] = Field(
         10.0, description="the new head learns so many times as fast as the pretrained body"
     )
@@ -161,6 +161,9 @@ RENAMED = {
     "train_file": "data.train",
     "validation_file": "data.validation",
     "test_file": "data.test",
+    "text": "data.columns: {text: ...}",
+    "pair": "data.columns: {pair: ...}",
+    "label": "data.columns: {label: ...}",
     "text_column": "data.columns: {text: ...}",
     "label_column": "data.columns: {label: ...}",
     "max_seq_length": "window.max_length",
@@ -190,16 +193,23 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever the loader would take for a number."""
+
+
 # YAML 1.1 reads 2e-5 as text, because it wants a dot: this is YAML 1.2's pattern for numbers.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
-    list("-+0123456789."),
-)
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
+        list("-+0123456789."),
+    )
 
 
 def scalar(text: str) -> Any:
     """The value of `--set key=value` as YAML reads it: 2e-5 is a number, true is a truth value."""
+    if len(text) == 1 and not text.isdigit():
+        return text  # a separator such as , or | is itself
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -274,6 +284,8 @@ def resolve(settings: Iterable[Setting]) -> Recipe:
     tree: dict[str, Any] = {}
     origins: dict[tuple[str, ...], str] = {}
     for item in settings:
+        if item.value is None and _section(item.path):
+            continue  # a section whose keys are all commented out
         branch = tree
         for key in item.path[:-1]:
             inner = branch.get(key)
@@ -285,33 +297,44 @@ def resolve(settings: Iterable[Setting]) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        problems = dict.fromkeys(_explain(item, origins) for item in error.errors())
+        problems = _explain(error.errors(), origins)
     count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
     raise UserError(f"{count} in the recipe:\n" + "\n".join(problems), "All keys: ftkit init --keys")
 
 
-def _explain(error: Mapping[str, Any], origins: Mapping[tuple[str, ...], str]) -> str:
-    path: tuple[str, ...] = tuple(str(part) for part in error["loc"])
-    given = max((p for p in origins if path[: len(p)] == p or p[: len(path)] == path), key=len, default=path)
-    origin, key = origins.get(given, ""), ".".join(path if error["type"] == "extra_forbidden" else given)
-    if error["type"] == "extra_forbidden":
-        message = f"unknown key{_suggest(path)}"
-    else:
+def _explain(errors: Iterable[Mapping[str, Any]], origins: Mapping[tuple[str, ...], str]) -> list[str]:
+    """One line a mistake: where it was written, the key, and what is wrong or meant."""
+    messages: dict[tuple[str, ...], list[str]] = {}
+    for error in errors:
+        path: tuple[str, ...] = tuple(str(part) for part in error["loc"])
+        given = max((p for p in origins if path[: len(p)] == p or p[: len(path)] == path), key=len, default=path)
+        if error["type"] == "extra_forbidden":
+            messages.setdefault(path, []).append(f"unknown key{_suggest(path)}")
+            origins = {**origins, path: origins.get(given, "")}
+            continue
         message = str(error["msg"]).removeprefix("Value error, ")
-        value = error["input"]
-        if not isinstance(value, (dict, BaseModel)):
-            message = f"{value!r}: {message[0].lower() + message[1:]}"
-    return f"  {origin}: {key}: {message}" if origin else f"  {key}: {message}"
+        message = message[0].lower() + message[1:]
+        if given not in messages:
+            value = error["input"]
+            message = message if isinstance(value, (dict, BaseModel)) else f"{value!r}: {message}"
+        # A value that may be a number or a word breaks two rules at once: both are named in one line.
+        messages.setdefault(given, []).append(message)
+    return [
+        f"  {origins[path]}: {'.'.join(path)}: {', or '.join(dict.fromkeys(found))}"
+        if origins.get(path)
+        else f"  {'.'.join(path)}: {', or '.join(dict.fromkeys(found))}"
+        for path, found in messages.items()
+    ]
 
 
 def _suggest(path: tuple[str, ...]) -> str:
     *parents, key = path
     section = _section(parents)
     close = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.7) if section else []
-    if close:
-        return f"; did you mean {'.'.join([*parents, close[0]])}?"
     if key in RENAMED:
         return f"; here it is {RENAMED[key]}"
+    if close:
+        return f"; did you mean {'.'.join([*parents, close[0]])}?"
     everywhere = {name.rpartition(".")[2]: name for name, _, _ in entries()}
     close = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.7)
     return f"; did you mean {everywhere[close[0]]}?" if close else ""
@@ -343,4 +366,10 @@ def entries() -> list[tuple[str, Any, str]]:
 
 def to_yaml(recipe: Recipe) -> str:
     """The recipe as a file that `read` and `resolve` turn into the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(recipe.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def inline(value: Any) -> str:
+    """A value as YAML on one line, which a comment may follow."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("...\n").strip()

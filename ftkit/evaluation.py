@@ -7,6 +7,7 @@ report.html.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftkit import baselines, launch, recipes
+from ftkit.config import HardwareSection
 from ftkit.data import load
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
@@ -144,7 +146,7 @@ def data_name(source: str) -> str:
 
 
 def run_probabilities(
-    run: Run, record: TaskRecord, examples: Examples, hardware: dict[str, Any], processes: int, quiet: bool
+    run: Run, record: TaskRecord, examples: Examples, hardware: HardwareSection, quiet: bool
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
     """(rows, labels) the run's probabilities for rows, and counts about reading them."""
     from ftkit import models, preparation
@@ -157,10 +159,12 @@ def run_probabilities(
     out = run.work / "logits.npy"
     job = {"verb": "score", "run": str(run.folder), "features": str(folder), "out": str(out), "quiet": quiet}
     try:
-        launch.run(job | hardware, processes)
+        launch.run(job | launch.place(hardware), launch.processes(hardware))
         logits = np.load(out)
     finally:
         out.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            run.work.rmdir()  # unless a training that goes on has its files there
     windowed = int((features.windows_of_rows > 1).sum())
     counts = {"rows of more than one window": windowed} if windowed else {}
     return head.probabilities(logits), counts | {"unknown tokens": int(features.text_tokens[1])}
@@ -205,17 +209,12 @@ def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -
     return matrix
 
 
-def library_metric(name: str, targets: NDArray[Any], predicted: NDArray[Any], allow_code: bool) -> dict[str, Any]:
-    """A metric of the library `evaluate`, by its name there or as a local folder.
+def library_metric(name: str, targets: NDArray[Any], predicted: NDArray[Any]) -> dict[str, Any]:
+    """A metric of the library `evaluate`, by its name there or as a local folder; runs its code.
 
     Raises:
-        UserError: without consent to run the metric's code, or if it cannot be loaded or computed.
+        UserError: it cannot be loaded or computed.
     """
-    if not allow_code:
-        raise UserError(
-            f"--metric {name} downloads and runs code of the library `evaluate`",
-            "If you trust it, add --allow-metric-code",
-        )
     if Path(name).exists() and not name.startswith((".", "/")):
         raise UserError(
             f"there is a file or folder {name!r} here, which `evaluate` would run in place of the published metric",

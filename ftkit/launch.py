@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ftkit.config import HardwareSection
 from ftkit.errors import UserError
 
 GRACE = 30.0  # seconds that the other processes get to end after one has failed
@@ -42,6 +43,22 @@ def external() -> tuple[int, int] | None:
     else:
         return None
     return (rank, world) if world > 1 else None
+
+
+def place(hardware: HardwareSection) -> dict[str, str]:
+    """What every job has to say about the hardware."""
+    return {"device": hardware.device, "precision": hardware.precision}
+
+
+def processes(hardware: HardwareSection) -> int:
+    """How many processes to start: as many as asked for; else one per GPU, or one."""
+    if hardware.processes != "auto":
+        return hardware.processes
+    if hardware.device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 1
+    from ftkit.devices import gpu_count
+
+    return max(1, gpu_count())
 
 
 def run(job: dict[str, Any], processes: int) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _output_format(output: str, asked: str | None, read: str) -> str:
     """The format asked for, or of the output's name; standard output is like the input."""
     if asked is None and output == "-":
         return read if read in writers.WRITABLE and read != "text" else "csv"
-    return files.file_format(output, asked)
+    return files.file_format(output, asked, "--output-format")
 
 
 def load_head(run: Run, record: TaskRecord, devices: Devices) -> tuple[LabelsHead, Any]:

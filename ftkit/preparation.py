@@ -319,6 +319,9 @@ def _resolve(
         rate = default_learning_rate(config)
         inferred.append(("learning rate", f"{rate:g} (for this model's width)"))
     metric = training.metric or task.main_metric(labels)
+    known = task.metrics(labels)
+    if metric not in known:
+        raise UserError(f"training.metric {metric!r} is unknown", f"It is one of {', '.join(known)}")
     if recipe.labels.weights == "balanced" and labels.multi_label:
         raise UserError(
             "labels.weights: balanced is for single-label tasks",

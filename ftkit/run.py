@@ -148,12 +148,8 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
-def create_run(path: str | Path, overwrite: bool) -> Run:
-    """A new run directory, empty but for its lock.
-
-    Raises:
-        UserError: something is there already, and it is not a run that may be overwritten.
-    """
+def refuse_existing(path: str | Path, overwrite: bool) -> None:
+    """Raises a UserError if something is there that may not be overwritten."""
     folder = Path(path)
     is_run = (folder / "recipe.yaml").is_file() or (folder / ".lock").is_file()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not is_run)):
@@ -164,6 +160,16 @@ def create_run(path: str | Path, overwrite: bool) -> Run:
             f"Go on with it if it was stopped: ftkit train --resume {folder}\n"
             f"Replace it: --overwrite\nKeep it: --out {folder}-2",
         )
+
+
+def create_run(path: str | Path, overwrite: bool) -> Run:
+    """A new run directory, or one that is about to be overwritten.
+
+    Raises:
+        UserError: something is there already, and it is not a run that may be overwritten.
+    """
+    refuse_existing(path, overwrite)
+    folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -186,10 +186,8 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
             text = (texts or {}).get(item["position"], "")
             score = f" ({item['score']:.2f})" if item["score"] is not None else ""
             text = f"  {text[:100]}{'…' if len(text) > 100 else ''}" if text else ""
-            out.print(
-                f"  {item['place'].rpartition('/')[2]}: {_join(item['answer'])}{score}, not {_join(item['reference'])}{text}",
-                markup=False,
-            )
+            place = item["place"].rpartition("/")[2]
+            out.print(f"  {place}: {_join(item['answer'])}{score}, not {_join(item['reference'])}{text}", markup=False)
 
 
 def show_labels(scores: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ import csv
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,17 @@ def refusal(*arguments: str | Path) -> str:
 
 
 def test_help_comes_at_once() -> None:
+    """Measured in seconds of the processor, which other work on the machine does not lengthen."""
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = used()
         assert fresh("--help").returncode == 0
-        seconds.append(time.perf_counter() - started)
+        seconds.append(used() - before)
     assert min(seconds) < SECONDS_OF_HELP
 
 
@@ -291,7 +297,6 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
             "1 error in the recipe:\n"
             "  --validation: data.validation: 2.0: as a number it is the share of training rows: between 0 and 1\n"
             "All keys: ftkit init --keys",
-            marks=pytest.mark.xfail(strict=True, reason="the message names data.train"),
         ),
         (
             "train --resume runs/none",
@@ -300,9 +305,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ("train --resume runs/reviews", "the training in runs/reviews has finished\nftkit eval runs/reviews DATA"),
         ("eval test.csv", "nothing to evaluate\nftkit eval RUN DATA, or ftkit eval DATA --predictions FILE"),
         pytest.param(
-            "eval runs/reviews",
-            "nothing to evaluate on\nftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2",
-            marks=pytest.mark.xfail(strict=True, reason="the run is taken for the data"),
+            "eval runs/reviews", "nothing to evaluate on\nftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2"
         ),
         ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or new.csv or reviews.csv?"),
         (
@@ -331,7 +334,6 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         pytest.param(
             "predict runs/reviews new.csv --column text=review",
             "there is no column 'review'; the columns are id, text\n--column text=NAME takes one of them",
-            marks=pytest.mark.xfail(strict=True, reason="the hint is --text NAME, which here is a text to answer"),
         ),
         (
             "predict runs/reviews --text A --pair B",
@@ -362,14 +364,12 @@ def test_a_mistake_is_told_with_what_was_found_and_what_to_type(line: str, messa
         "train reviews.csv --out runs/x --set training.metric=f2",
     ],
 )
-@pytest.mark.xfail(strict=True, reason="accepted in silence, a traceback, or files left behind")
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(line: str, workplace: Path) -> None:
     before = set(files(workplace))
     refusal(*shlex.split(line))
     assert set(files(workplace)) - {"runs/x"} == before
 
 
-@pytest.mark.xfail(strict=True, reason="the hint is --format")
 def test_an_output_format_that_is_unknown_is_refused_with_its_own_option(workplace: Path) -> None:
     message = refusal("predict", "runs/reviews", "new.csv", "-o", "answers.xyz")
     assert "answers.xyz ends in .xyz" in message
@@ -461,7 +461,6 @@ def test_check_writes_nothing_outside_the_cache(workplace: Path, monkeypatch: py
     assert {path.name for path in workplace.parent.iterdir()} == {"work", "cache"}
 
 
-@pytest.mark.xfail(strict=True, reason=".work is left behind")
 def test_eval_writes_its_folder_of_results_only(workplace: Path) -> None:
     before = set(files(workplace))
     assert tiny.ftkit("eval", "runs/reviews", "test.csv").code == 0

@@ -25,7 +25,7 @@ from ftkit.prediction import load_head, row_logits
 from ftkit.run import Run
 from tests import tiny
 from tests.conftest import Learned
-from tests.tiny import FAMILIES, KEYWORDS, LABELS, Row, read_jsonl, rows, sentence, write_csv
+from tests.tiny import FAMILIES, KEYWORDS, LABELS, read_jsonl, rows, sentence, write_csv
 
 RunOf = Callable[[str], Learned]
 CheckpointOf = Callable[[str], Path]
@@ -91,7 +91,7 @@ def test_a_wrong_weighting_of_micro_batches_is_noticed(
 ) -> None:
     """The mean over each micro-batch, as if all had as many rows."""
     right = LabelsHead.loss
-    monkeypatch.setattr(LabelsHead, "loss", lambda self, l, t, w: right(self, l, t, w) * 16 / len(w))
+    monkeypatch.setattr(LabelsHead, "loss", lambda self, *given: right(self, *given) * 16 / len(given[-1]))
 
     whole = learn(data, checkpoint_of("bert"), tmp_path / "whole", *validation(data))
     cut = learn(data, checkpoint_of("bert"), tmp_path / "cut", *validation(data), *CUT_FINE)
@@ -147,9 +147,7 @@ def undecided(count: int, seed: int) -> list[tuple[str]]:
     """Texts of very different lengths with keywords of several labels, so that answers are in doubt."""
     generator = random.Random(seed)
     keywords = [word for label in LABELS for word in KEYWORDS[label]]
-    return [
-        (sentence(generator, generator.choices(keywords, k=generator.randint(0, 4)), 1, 40),) for _ in range(count)
-    ]
+    return [(sentence(generator, generator.choices(keywords, k=generator.randint(0, 4)), 1, 40),) for _ in range(count)]
 
 
 def opened(run: Path) -> tuple[LabelsHead, Any]:
@@ -310,7 +308,7 @@ def test_a_checkpoint_that_pads_with_its_end_token_gets_a_token_of_its_own(
 ) -> None:
     """As many GPT-2 checkpoints are published: pad and end of text are one token."""
     published = tmp_path / "published"
-    model = transformers.GPT2LMHeadModel.from_pretrained(checkpoint_of("gpt2"))
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(checkpoint_of("gpt2"))
     model.config.pad_token_id = model.config.eos_token_id
     model.save_pretrained(published)
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint_of("gpt2"))

@@ -400,6 +400,20 @@ def test_31_unseen_labels_of_a_validation_file_are_refused_before_training(tried
     )
 
 
+def test_31_texts_of_validation_and_test_files_are_not_learned_from(tried: Tried) -> None:
+    write("dev.csv", "text,label\nIt was  day 3,b\nit rained,a\n")
+    write("test.csv", "text,label\nit was day 4,a\nIT RAINED,a\n")
+    facts = tried.facts(csv(ROWS), "--validation", "dev.csv", "--test", "test.csv")
+    assert facts["left_out"] == {
+        "text is in the validation rows too": 1,
+        "text is in the test rows too": 1,
+    }
+    assert {name: split["rows"] for name, split in facts["splits"].items()} == {"train": 18, "validation": 2, "test": 2}
+    assert facts["shared_texts"] == {"train/validation": 0, "train/test": 0, "validation/test": 1}
+    done = tried.check("data.csv", "--validation", "dev.csv", "--test", "test.csv")
+    assert "note: 1 rows of test have a text that validation has too" in done.out
+
+
 # 32: too little to learn from.
 
 
@@ -566,7 +580,6 @@ def test_hotel_reviews_of_one_label_are_answered_and_the_empty_one_is_marked(tri
     assert [n for n, row in enumerate(rows, start=2) if row.get("predicted_error")] == [62]
 
 
-@pytest.mark.xfail(strict=True, reason="the run directory is made first")
 def test_a_refused_training_leaves_no_empty_folder_behind(tried: Tried) -> None:
     tried.train(csv("same,a\n" * 5))
     assert not Path("run").exists()

@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftkit.devices import Devices
-from ftkit.heads.labels import LabelsHead
 from ftkit.metrics import classification
 from ftkit.prediction import load_head, row_logits
 from ftkit.run import Run
@@ -208,16 +207,14 @@ run, texts, folder = Run(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]
 devices = open_devices("cpu", "fp32", expected=2)
 head, model = load_head(run, run.task(), devices)
 rows = [(line,) for line in texts.read_text().splitlines()]
-for budget in (48, 4096):
+for budget in (1, 48, 4096):
     logits = [row_logits(model, head, head.encode(rows[:n]), devices, budget) for n in range(1, len(rows) + 1)]
     np.savez(folder / f"{budget}-{devices.rank}.npz", *logits)
 """
 
 
 @pytest.fixture(scope="module")
-def two_windows_run(
-    tmp_path_factory: pytest.TempPathFactory, checkpoint_of: CheckpointOf, data: Path
-) -> Path:
+def two_windows_run(tmp_path_factory: pytest.TempPathFactory, checkpoint_of: CheckpointOf, data: Path) -> Path:
     """A run that has not learned well, so that it makes mistakes, and reads many rows in several windows."""
     run = tmp_path_factory.mktemp("windows") / "run"
     train(data, checkpoint_of("bert"), run, *WINDOWS)
@@ -228,7 +225,6 @@ def test_any_number_of_rows_is_answered_on_two_processes_as_on_one(two_windows_r
     run = Run(two_windows_run)
     made = rows(17, seed=5, fewest=2, most=40)
     texts = [row["text"] for row in made]
-    targets = run.task().label_map().targets
     (tmp_path / "texts.txt").write_text("\n".join(texts))
 
     done = together("-c", LOGITS_OF_ALL_SIZES, two_windows_run, tmp_path / "texts.txt", tmp_path)
@@ -239,7 +235,7 @@ def test_any_number_of_rows_is_answered_on_two_processes_as_on_one(two_windows_r
     numbers = np.asarray([run.task().labels.index(row["label"]) for row in made])
     for count in range(1, 18):
         alone = row_logits(model, head, head.encode([(text,) for text in texts[:count]]), CPU)
-        for name in ("48-0", "48-1", "4096-0", "4096-1"):
+        for name in ("1-0", "1-1", "48-0", "48-1", "4096-0", "4096-1"):
             shared = np.load(tmp_path / f"{name}.npz")[f"arr_{count - 1}"]
             np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-5)
             scores = [classification.point_scores(numbers[:count], x.argmax(axis=1), 3) for x in (shared, alone)]
@@ -272,9 +268,7 @@ def test_predict_on_two_processes_writes_the_same_file(two_windows_run: Path, tm
     options = (*FP32, "--all-scores", "--json", "-o")
 
     one = ftkit(*predict, tmp_path / "new.jsonl", *options, tmp_path / "one.jsonl").json
-    two = ftkit(
-        *predict, "-", "--format", "jsonl", *TWO, *options, tmp_path / "two.jsonl", stdin=lines.encode()
-    ).json
+    two = ftkit(*predict, "-", "--format", "jsonl", *TWO, *options, tmp_path / "two.jsonl", stdin=lines.encode()).json
 
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert {**one, "seconds": 0} == {**two, "seconds": 0}

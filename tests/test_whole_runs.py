@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import tiny
@@ -50,12 +51,11 @@ RUN_FILES = {
 
 
 def accuracy(scores: dict[str, Any]) -> float:
-    value: float = scores["scores"]["accuracy"]["value"]
-    return value
+    return float(scores["scores"]["accuracy"]["value"])
 
 
 def share_equal(first: list[Any], second: list[Any]) -> float:
-    return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    return [a == b for a, b in zip(first, second, strict=True)].count(True) / len(first)
 
 
 def sha256(path: Path) -> str:
@@ -114,6 +114,7 @@ def test_transformers_alone_loads_the_model_and_gives_the_same_labels(run_of: Ru
     assert [model.config.id2label[number] for number in numbers] == expected
 
 
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 def test_a_family_without_a_head_for_labels_is_refused(checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
     data = write_csv(tmp_path / "train.csv", rows(40, seed=1))
 
@@ -186,6 +187,12 @@ def test_another_seed_gives_other_weights(twins: tuple[Path, Path], tmp_path: Pa
 
 def test_a_run_directory_holds_its_product_and_no_leftovers(twins: tuple[Path, Path]) -> None:
     assert {str(path.relative_to(twins[0])) for path in twins[0].rglob("*")} == RUN_FILES
+
+
+def test_whoever_may_read_the_recipe_may_read_the_model(twins: tuple[Path, Path]) -> None:
+    modes = {str(path.relative_to(twins[0])): path.stat().st_mode for path in twins[0].rglob("*") if path.is_file()}
+
+    assert modes == dict.fromkeys(modes, modes["recipe.yaml"])
 
 
 def test_the_log_has_a_line_for_every_update_and_every_epoch(twins: tuple[Path, Path]) -> None:
@@ -494,3 +501,20 @@ def test_training_goes_on_with_a_new_head_for_other_labels(run_of: RunOf, tmp_pa
     assert done.code == 0, done.err
     assert done.json["training"]["notes"] == ["new head: classifier.bias, classifier.weight begin at random"]
     assert json.loads((tmp_path / "run/task.json").read_text())["labels"] == ["animal", "fruit"]
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_the_second_text_of_a_pair_has_a_token_type_of_its_own(checkpoint_of: CheckpointOf, family: str) -> None:
+    """Families that were pretrained with two token types are fine-tuned with them."""
+    import torch
+
+    from ftkit import models
+    from ftkit.heads.labels import LabelsHead
+
+    tokenizer = models.load_tokenizer(checkpoint_of(family), models.load_config(checkpoint_of(family)))
+    head = LabelsHead(tokenizer, False, 16, 2)
+
+    batch = head.collate(head.encode([("the cat", "a saw of")]), np.asarray([0]), torch.device("cpu"))
+
+    # [CLS] the cat [SEP] a saw of [SEP]
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]

@@ -83,77 +83,60 @@ def checkpoint(folder: Path, family: str) -> Path:
     import transformers
 
     tokenizer = _tokenizer(family, folder)
-    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    spread = {"initializer_range": 0.1}  # at 0.02 such narrow models would take long to begin to learn
-    bert_like = {
-        **common,
-        **spread,
+    # Weights spread wider than the usual 0.02, with which such narrow models would take long to begin to learn.
+    shape: dict[str, Any] = {"vocab_size": len(tokenizer), "initializer_range": 0.1}
+    ends = {
+        name: getattr(tokenizer, name)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+        if getattr(tokenizer, name) is not None
+    }
+    bert = {
         "hidden_size": WIDTH,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
-        "intermediate_size": 64,
+        "intermediate_size": 2 * WIDTH,
         "max_position_embeddings": POSITIONS,
     }
-    configs = {
-        "bert": lambda: transformers.BertConfig(**bert_like),
-        "roberta": lambda: transformers.RobertaConfig(
-            **(bert_like | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}),
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        ),
-        "albert": lambda: transformers.AlbertConfig(
-            **bert_like,
-            embedding_size=WIDTH,
-            bos_token_id=tokenizer.cls_token_id,
-            eos_token_id=tokenizer.sep_token_id,
-        ),
-        "distilbert": lambda: transformers.DistilBertConfig(
-            **common, **spread, dim=WIDTH, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS
-        ),
-        "gpt2": lambda: transformers.GPT2Config(
-            **(common | {"pad_token_id": None} | spread),
-            n_embd=WIDTH,
-            n_layer=2,
-            n_head=2,
-            n_positions=POSITIONS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        ),
-        "t5": lambda: transformers.T5Config(
-            **common,
-            d_model=WIDTH,
-            d_kv=16,
-            d_ff=64,
-            num_layers=2,
-            num_heads=2,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-        ),
-        "marian": lambda: transformers.MarianConfig(
-            **common,
-            d_model=WIDTH,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=64,
-            decoder_ffn_dim=64,
-            max_position_embeddings=POSITIONS,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-        ),
+    shapes: dict[str, dict[str, Any]] = {
+        "bert": bert,
+        "roberta": bert | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
+        "albert": bert | {"embedding_size": WIDTH},
+        "distilbert": {
+            "dim": WIDTH,
+            "n_layers": 2,
+            "n_heads": 2,
+            "hidden_dim": 2 * WIDTH,
+            "max_position_embeddings": POSITIONS,
+        },
+        "gpt2": {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS},
+        "t5": {
+            "d_model": WIDTH,
+            "d_kv": WIDTH // 2,
+            "d_ff": 2 * WIDTH,
+            "num_layers": 2,
+            "num_heads": 2,
+            "decoder_start_token_id": tokenizer.pad_token_id,
+        },
+        "marian": {
+            "d_model": WIDTH,
+            "encoder_layers": 1,
+            "decoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 2 * WIDTH,
+            "decoder_ffn_dim": 2 * WIDTH,
+            "max_position_embeddings": POSITIONS,
+            "decoder_start_token_id": tokenizer.pad_token_id,
+        },
     }
-    models = {
-        "bert": transformers.BertForMaskedLM,
-        "roberta": transformers.RobertaForMaskedLM,
-        "albert": transformers.AlbertForMaskedLM,
-        "distilbert": transformers.DistilBertForMaskedLM,
-        "gpt2": transformers.GPT2LMHeadModel,
-        "t5": transformers.T5ForConditionalGeneration,
-        "marian": transformers.MarianMTModel,
-    }
+    config = transformers.AutoConfig.for_model(family, **shape, **ends, **shapes[family])
+    pretrained = {
+        "gpt2": transformers.AutoModelForCausalLM,
+        "t5": transformers.AutoModelForSeq2SeqLM,
+        "marian": transformers.AutoModelForSeq2SeqLM,
+    }.get(family, transformers.AutoModelForMaskedLM)
     torch.manual_seed(0)
-    models[family](configs[family]()).save_pretrained(folder)
+    pretrained.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -175,11 +158,11 @@ def _tokenizer(family: str, folder: Path) -> Any:
         made = transformers.BertTokenizer if family == "bert" else transformers.DistilBertTokenizer
         return made(vocab={piece: i for i, piece in enumerate(vocabulary)}, model_max_length=POSITIONS)
     if family == "roberta":
-        vocabulary, merges = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-        return transformers.RobertaTokenizer(vocab=vocabulary, merges=merges, model_max_length=POSITIONS)
+        learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+        return transformers.RobertaTokenizer(**learned, model_max_length=POSITIONS)
     if family == "gpt2":
-        vocabulary, merges = _byte_pairs(["<|endoftext|>"])
-        return transformers.GPT2Tokenizer(vocab=vocabulary, merges=merges, model_max_length=POSITIONS)
+        learned = _byte_pairs(["<|endoftext|>"])
+        return transformers.GPT2Tokenizer(**learned, model_max_length=POSITIONS)
     if family == "albert":
         special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         return transformers.AlbertTokenizer(vocab=_unigrams(special), model_max_length=POSITIONS)
@@ -189,7 +172,7 @@ def _tokenizer(family: str, folder: Path) -> Any:
     return _marian_tokenizer(folder)
 
 
-def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _byte_pairs(special: list[str]) -> dict[str, Any]:
     """A byte-level BPE vocabulary and its merges, learned from the task's words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -203,7 +186,7 @@ def _byte_pairs(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str
     )
     learner.train_from_iterator([f"{word} {word}" for word in _words()], trainer)
     learned = json.loads(learner.to_str())["model"]
-    return learned["vocab"], [tuple(pair) for pair in learned["merges"]]
+    return {"vocab": learned["vocab"], "merges": [tuple(pair) for pair in learned["merges"]]}
 
 
 def _unigrams(special: list[str]) -> list[tuple[str, float]]:
@@ -266,7 +249,8 @@ def ftkit(*arguments: str | Path, stdin: bytes = b"") -> Finished:
     """Runs a command of ftkit in this process."""
     from ftkit import cli
 
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    printed = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in printed)
     with (
         mock.patch.object(sys, "argv", ["ftkit", *map(str, arguments)]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")),
@@ -278,8 +262,7 @@ def ftkit(*arguments: str | Path, stdin: bytes = b"") -> Finished:
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    printed = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
-    return Finished(code, *printed)
+    return Finished(code, *(stream.getvalue().decode("utf-8") for stream in printed))
 
 
 def train(data: Path, model: Path, out: Path, *arguments: str | Path) -> Finished:

@@ -105,7 +105,7 @@ class Features:
                     return None
                 arrays[field.name] = np.load(path, mmap_mode="r", allow_pickle=False)
             return cls(**arrays)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 

@@ -184,7 +184,7 @@ def open_rows(
     return Source(name, format, columns, tuple(notes)), rows
 
 
-def file_format(name: str, asked: str | None) -> str:
+def file_format(name: str, asked: str | None, option: str = "--format") -> str:
     """The format that was asked for, or that the suffix (without .gz) stands for.
 
     Raises:
@@ -194,9 +194,9 @@ def file_format(name: str, asked: str | None) -> str:
         if asked not in FORMATS:
             close = difflib.get_close_matches(asked, FORMATS, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"{asked} is no known format{hint}", f"--format is one of {', '.join(FORMATS)}")
+            raise UserError(f"{asked} is no known format{hint}", f"{option} is one of {', '.join(FORMATS)}")
         return asked
-    name_it = f"Name the format: --format {'|'.join(FORMATS)}"
+    name_it = f"Name the format: {option} {'|'.join(FORMATS)}"
     if name == "-":
         raise UserError("standard input and output have no suffix that tells the format", name_it)
     suffix = Path(name.lower().removesuffix(".gz")).suffix

@@ -68,7 +68,8 @@ def _load_hub(source: str, split: str, revision: str | None) -> Table:
         rows.append(files.Row(number, 0, cells))
     if not rows:
         raise UserError(f"{source} holds no rows in its split {named_split or split}")
-    return Table(f"{source}@{named_split or split}", tuple(columns), rows, (), digest.hexdigest())
+    full = source if named_split else f"{source}@{split}"
+    return Table(full, tuple(columns), rows, (), digest.hexdigest())
 
 
 def sources(data: DataSection) -> dict[str, str | float]:

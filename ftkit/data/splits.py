@@ -39,12 +39,15 @@ def carve(keys: Sequence[Hashable], strata: Sequence[Hashable], share: float, se
         wanted = share * sum(map(len, stratum))
         if len(stratum) < 2:
             continue
+        chosen: list[list[int]] = []
         taken = 0
-        for index in generator.permutation(len(stratum))[:-1]:  # one group always stays for training
-            if taken and taken + len(stratum[index]) / 2 > wanted:
-                break
-            held_out.extend(stratum[index])
-            taken += len(stratum[index])
+        for index in generator.permutation(len(stratum)):
+            group = stratum[index]
+            if taken + len(group) / 2 <= wanted and len(chosen) < len(stratum) - 1:
+                chosen.append(group)
+                taken += len(group)
+        for group in chosen or [min(stratum, key=len)]:
+            held_out.extend(group)
     mask = np.zeros(len(keys), dtype=bool)
     mask[held_out] = True
     return np.flatnonzero(~mask), np.flatnonzero(mask)

@@ -38,19 +38,38 @@ class Frame:
 
 
 def raw_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of user texts, without special tokens."""
+    """Token ids of user texts, without special tokens.
+
+    Some vocabularies (T5's) hold "</s>" as an ordinary piece too; a text that spells it gets it in two parts.
+    """
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     result: list[list[int]] = []
     for start in range(0, len(texts), BATCH):
-        encoded = tokenizer(
-            list(texts[start : start + BATCH]),
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        result.extend(encoded["input_ids"])
+        for ids in _ids(tokenizer, texts[start : start + BATCH]):
+            if not special.isdisjoint(ids):
+                ids = [part for i in ids for part in (_spelled(tokenizer, i) if i in special else [i])]
+            result.append(ids)
     return result
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _spelled(tokenizer: Any, special: int) -> list[int]:
+    """The text of a special token as ordinary tokens: its first character, then the rest."""
+    text = tokenizer.convert_ids_to_tokens(special)
+    first, rest = _ids(tokenizer, [text[:1], text[1:]])
+    return first + rest
 
 
 def frame(tokenizer: Any, texts: int) -> Frame:

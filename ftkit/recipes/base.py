@@ -78,8 +78,11 @@ def text_of(value: Any) -> str | None:
     return None
 
 
-def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
+def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequence[str], flag: str) -> dict[str, str]:
     """The columns that the user named, or that bear a usual name.
+
+    Args:
+        flag: how a column is named on the command line, with {0} for the role.
 
     Raises:
         UserError: an unknown role, or a named column that the file lacks.
@@ -91,7 +94,7 @@ def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequ
     for role, column in given.items():
         if column not in columns:
             close = difflib.get_close_matches(column, columns, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"--{role} NAME takes one of them"
+            hint = f"did you mean {close[0]}?" if close else f"{flag.format(role)} takes one of them"
             raise UserError(f"there is no column {column!r}; the columns are {', '.join(columns)}", hint)
     found = dict(given)
     folded = {column.strip().casefold(): column for column in columns}

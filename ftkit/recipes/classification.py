@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ftkit.config import LabelsSection
 from ftkit.data.files import Row
 from ftkit.errors import UserError
+from ftkit.metrics import classification
 from ftkit.recipes.base import (
+    GUESS_ROWS,
     Examples,
     Role,
     distinct_values,
@@ -135,11 +137,12 @@ class Classification:
         Raises:
             UserError: naming the columns that were found.
         """
-        found = named_columns(self.roles, given, columns)
+        flag = "--{0} NAME" if labelled else "--column {0}=NAME"
+        found = named_columns(self.roles, given, columns, flag)
         free = [c for c in columns if c not in found.values()]
         if labelled and "label" not in found:
             candidates = {c: len(distinct_values(rows, c)) for c in free}
-            limit = max(2, len(rows) * MAX_LABELS_SHARE)
+            limit = max(2, min(len(rows), GUESS_ROWS) * MAX_LABELS_SHARE)
             usable = {c: n for c, n in candidates.items() if 2 <= n <= limit and c != found.get("text")}
             if usable and len(columns) > 1:
                 found["label"] = min(usable, key=lambda c: (usable[c], columns.index(c)))
@@ -298,6 +301,11 @@ class Classification:
     def recognises(self, labels: set[str], column: str) -> bool:
         """Whether these labels and their column's name speak for this task; classification takes any."""
         return True
+
+    def metrics(self, labels: LabelMap) -> list[str]:
+        """The names of the scores that an epoch can be chosen by."""
+        row = np.zeros((1, 2), dtype=bool) if labels.multi_label else np.zeros(1, dtype=np.int64)
+        return [name for name in classification.point_scores(row, row, 2) if name != "hamming_loss"]
 
     def main_metric(self, labels: LabelMap) -> str:
         """What chooses the best epoch: accuracy, or for multi-label the micro-averaged F1."""

@@ -199,7 +199,6 @@ def test_rows_of_a_hub_data_set_have_numbers_and_no_lines(asked: list[tuple[Any,
 
 
 @pytest.mark.usefixtures("asked")
-@pytest.mark.xfail(strict=True, reason="the split is added once more")
 def test_a_named_split_is_named_once_in_the_source() -> None:
     assert load.load("hub:a/b@val", ReadOptions()).source == "hub:a/b@val"
 

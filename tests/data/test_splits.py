@@ -82,7 +82,6 @@ def test_a_label_with_one_text_only_is_learned_from() -> None:
     assert len(validation) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the first text is taken whatever its rows, and a large one ends the search")
 def test_a_text_of_many_rows_is_not_held_out_where_others_suffice() -> None:
     rows = [(0, "a")] * 90 + [(i, "a") for i in range(1, 21)]
     assert {len(carved(rows, 0.1, seed)[1]) for seed in range(20)} == {11}

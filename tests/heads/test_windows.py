@@ -277,12 +277,7 @@ def test_a_window_that_holds_little_but_special_tokens_is_refused() -> None:
 SPECIAL = ["[SEP]", "[CLS]", "[PAD]", "[MASK]", "<s>", "</s>", "<pad>", "<|endoftext|>", "<unk>", "[UNK]"]
 
 
-UNIGRAM = pytest.mark.xfail(strict=True, reason="Unigram vocabularies hold </s> and its like as pieces")
-
-
-@pytest.mark.parametrize(
-    "tokenizer", ["bert", "gpt", "roberta", "minilm", pytest.param("t5", marks=UNIGRAM)], indirect=True
-)
+@pytest.mark.parametrize("tokenizer", ["bert", "gpt", "roberta", "minilm", "t5"], indirect=True)
 def test_special_tokens_in_a_text_stay_text(tokenizer: Any) -> None:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for ids in windows.raw_ids(tokenizer, [f"a {token} b" for token in SPECIAL]):

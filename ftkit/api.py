@@ -89,6 +89,8 @@ def predict(
 
 def _sections(options: dict[str, Any]) -> tuple[config.DataSection, config.HardwareSection]:
     """Takes what belongs to the data and the hardware out of the options."""
-    given = {name: options.pop(name) for name in ("device", "precision", "processes") if name in options}
+    given: dict[str, Any] = {
+        name: options.pop(name) for name in ("device", "precision", "processes") if name in options
+    }
     recipe = commands.recipe_of(None, given)
     return config.DataSection(columns=options.pop("columns", {})), recipe.hardware

@@ -145,10 +145,11 @@ def train(texts: Texts, targets: Labels, label_count: int, *, seed: int) -> Base
 
 def save(baselines: Baselines, folder: Path) -> None:
     """Writes `baselines.safetensors` (arrays) and `baselines.json` (the rest) into the folder."""
-    from safetensors.numpy import save_file
+    from safetensors import numpy as safetensors
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: getattr(baselines, name) for name in _ARRAYS}, folder / "baselines.safetensors")
+    arrays = safetensors.save({name: getattr(baselines, name) for name in _ARRAYS})
+    (folder / "baselines.safetensors").write_bytes(arrays)
     rest = {name: getattr(baselines, name) for name in _VALUES}
     (folder / "baselines.json").write_text(json.dumps(rest, indent=2) + "\n", encoding="utf-8")
 

@@ -50,7 +50,9 @@ def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None
         fill(stage)
         hashes = {path.name: _hash(path) for path in sorted(stage.iterdir())}
         (stage / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        readable = (stage / MANIFEST).stat().st_mode  # safetensors' files are for their owner alone
         for path in stage.iterdir():
+            path.chmod(readable)
             _sync(path)
         _sync(stage)
         if folder.exists():  # the same update, reached again after a resume

@@ -71,6 +71,10 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
     ambiguous = family(config) == "decoder" and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token_id is None or ambiguous:
         tokenizer.add_special_tokens({"pad_token": PAD})
+    # Not every tokenizer says rightly whether its model knows token types; the model's table of them does.
+    names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    known = (getattr(config, "type_vocab_size", None) or 0) > 1
+    tokenizer.model_input_names = [*names, "token_type_ids"] if known else names
     return tokenizer
 
 
@@ -107,7 +111,9 @@ def load_labels_model(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
-    config.pad_token_id = tokenizer.pad_token_id
+    # A new pad token has no embedding yet, and some models look it up while they are built.
+    vocabulary = getattr(config, "vocab_size", None) or 0
+    config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id < vocabulary else None
     if dropout is not None:
         for key, value in config.to_dict().items():
             if "drop" in key and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -129,6 +135,7 @@ def load_labels_model(
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
+    model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
 
 

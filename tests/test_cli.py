@@ -292,7 +292,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
             "  --device: hardware.device: 'gpu': input should be 'auto', 'cpu', 'cuda' or 'mps'\n"
             "All keys: ftkit init --keys",
         ),
-        pytest.param(
+        (
             "train reviews.csv --out runs/x --validation 2",
             "1 error in the recipe:\n"
             "  --validation: data.validation: 2.0: as a number it is the share of training rows: between 0 and 1\n"
@@ -304,9 +304,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ),
         ("train --resume runs/reviews", "the training in runs/reviews has finished\nftkit eval runs/reviews DATA"),
         ("eval test.csv", "nothing to evaluate\nftkit eval RUN DATA, or ftkit eval DATA --predictions FILE"),
-        pytest.param(
-            "eval runs/reviews", "nothing to evaluate on\nftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2"
-        ),
+        ("eval runs/reviews", "nothing to evaluate on\nftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2"),
         ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or new.csv or reviews.csv?"),
         (
             "eval runs/reviews --benchmark sst",
@@ -331,7 +329,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
             "runs/none is not a run directory (it has no recipe.yaml)\nRuns beside it: runs/reviews",
         ),
         ("predict runs/reviews new.csv --column text", "--column text has no '='\nWrite it as --column text=review"),
-        pytest.param(
+        (
             "predict runs/reviews new.csv --column text=review",
             "there is no column 'review'; the columns are id, text\n--column text=NAME takes one of them",
         ),
@@ -368,6 +366,14 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing(line: str, workplace:
     before = set(files(workplace))
     refusal(*shlex.split(line))
     assert set(files(workplace)) - {"runs/x"} == before
+
+
+@pytest.mark.xfail(strict=True, reason="the name goes through YAML, as the value of --set does")
+@pytest.mark.parametrize("name", ["2", "1e5", "yes", "a: b", "#1", "[a]"])
+def test_a_column_is_named_as_it_stands_in_the_file(workplace: Path, name: str) -> None:
+    tiny.write_csv(Path("odd.csv"), [{"id": "x", name: "the cat"}])
+    line = ["odd.csv", "--column", f"text={name}", "--set", "data.header=true", "-o", "out.csv"]
+    assert tiny.ftkit("predict", "runs/reviews", *line).code == 0
 
 
 def test_an_output_format_that_is_unknown_is_refused_with_its_own_option(workplace: Path) -> None:

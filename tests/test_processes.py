@@ -259,20 +259,41 @@ def test_eval_on_two_processes_finds_the_same_scores(
         assert one[part] == two[part]
 
 
-def test_predict_on_two_processes_writes_the_same_file(two_windows_run: Path, tmp_path: Path) -> None:
-    texts: list[Any] = [row["text"] for row in rows(99, seed=6, fewest=2, most=40)]
+@pytest.fixture(scope="module")
+def predicted(two_windows_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same rows answered by one process from a file, and by two from standard input."""
+    folder = tmp_path_factory.mktemp("predicted")
+    texts: list[Any] = [row["text"] for row in rows(1501, seed=6, fewest=2, most=40)]
     texts[7:9], texts[50] = ["", None], ["a", "list"]
     lines = "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts))
-    (tmp_path / "new.jsonl").write_text(lines)
-    predict = ("predict", two_windows_run)
+    (folder / "new.jsonl").write_text(lines)
     options = (*FP32, "--all-scores", "--json", "-o")
+    one = ftkit("predict", two_windows_run, folder / "new.jsonl", *options, folder / "one.jsonl")
+    standard_input = ("-", "--format", "jsonl", *TWO)
+    two = ftkit("predict", two_windows_run, *standard_input, *options, folder / "two.jsonl", stdin=lines.encode())
+    assert (one.code, two.code) == (0, 0), one.err + two.err
+    assert {**one.json, "seconds": 0} == {**two.json, "seconds": 0}
+    assert (one.json["rows"], one.json["errors"]) == (1501, 3)
+    return folder / "one.jsonl", folder / "two.jsonl"
 
-    one = ftkit(*predict, tmp_path / "new.jsonl", *options, tmp_path / "one.jsonl").json
-    two = ftkit(*predict, "-", "--format", "jsonl", *TWO, *options, tmp_path / "two.jsonl", stdin=lines.encode()).json
 
-    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
-    assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    assert (one["rows"], one["errors"]) == (99, 3)
+def test_predict_on_two_processes_gives_the_same_answers(predicted: tuple[Path, Path]) -> None:
+    one, two = (read_jsonl(path) for path in predicted)
+
+    assert [row["id"] for row in two] == list(range(1501))
+    scored = ("score", "score_animal", "score_fruit", "score_tool")
+    for first, second in zip(one, two, strict=True):
+        assert {key: first[key] for key in first if key not in scored} == {
+            key: second[key] for key in second if key not in scored
+        }
+        for key in scored:
+            assert first[key] == (None if first["label"] is None else pytest.approx(second[key], abs=1e-5))
+
+
+def test_predict_on_two_processes_writes_the_same_bytes(predicted: tuple[Path, Path]) -> None:
+    one, two = predicted
+
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_a_single_row_is_answered_on_two_processes(two_windows_run: Path, tmp_path: Path) -> None:

@@ -163,8 +163,8 @@ def train(
     ),
 )
 def evaluate(
-    first: Annotated[str, typer.Argument(metavar="[RUN]", help="The run; left out, with --predictions.")],
-    second: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Rows with labels.")] = None,
+    first: Annotated[str, typer.Argument(metavar="RUN", help="The run; left out, with --predictions.")],
+    second: Annotated[str | None, typer.Argument(metavar="DATA", help="Rows with labels.")] = None,
     benchmark: Annotated[str | None, typer.Option(help="A well-known benchmark instead of DATA.")] = None,
     benchmark_dir: Annotated[str | None, typer.Option(help="Folder with a local copy of the benchmark.")] = None,
     predictions: Annotated[
@@ -230,7 +230,7 @@ def evaluate(
 def predict(
     run: RunPath,
     data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="A file of any format, or - for standard input.")
+        str | None, typer.Argument(metavar="DATA", help="A file of any format, or - for standard input.")
     ] = None,
     output: Annotated[
         str,
@@ -284,8 +284,8 @@ def predict(
     if data is None:
         raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
     _join(device)
-    columns = [f"data.columns.{role}={name}" for role, name in map(_role, column or [])]
-    section = _data_section(None, None, None, format, encoding, [*columns, *(set or [])])
+    section = _data_section(None, None, None, format, encoding, set)
+    section = section.model_copy(update={"columns": {**section.columns, **dict(map(_role, column or []))}})
     facts = commands.predict(
         run,
         data,
@@ -453,11 +453,6 @@ def main() -> None:
 
         terminal.show_error(error)
         code = 2
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     if "RANK" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
         from ftkit import launch
 

@@ -390,6 +390,8 @@ def predict(
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
+    if Path(source).exists() and Path(output).exists() and Path(source).samefile(output):
+        raise UserError(f"the answers would replace {source} while it is read", "Name another file: -o answers.csv")
     count = launch.processes(hardware)
     job = {
         "verb": "predict",
@@ -414,11 +416,13 @@ def predict(
 
 def check(recipe: Recipe, *, forecast: bool = True) -> dict[str, Any]:
     """The data report of what a recipe would train on; writes nothing but the cache of tokenized rows."""
-    from ftkit import preparation, training
+    from ftkit import preparation
 
     prepared = preparation.prepare(recipe)
     result = {"inferred": prepared.inferred, "model": prepared.model_name, **preparation.facts(prepared)}
     if forecast:
+        from ftkit import training
+
         result["forecast"] = training.forecast(prepared)
     return result
 
@@ -458,6 +462,8 @@ def predict_texts(
     for row in rows:
         if len(row) != len(roles):
             raise UserError(f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B")
+        if not any(text.strip() for text in row):
+            raise UserError("an empty text cannot be answered", '--text "..."')
     if not rows:
         return []
     matrix = head.probabilities(prediction.row_logits(model, head, head.encode(rows), place))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ftkit.errors import UserError
 
@@ -25,11 +25,6 @@ MAX_RECIPE_BYTES = 1_000_000
 Auto = Literal["auto"]
 # JSON types for an exact "2e-5" and for whole numbers: YAML's 3.0 is not silently the integer 3.
 Count = Annotated[int, Field(ge=1, strict=True)]
-
-
-def _off_is_none(value: object) -> object:
-    """YAML 1.1 reads an unquoted `off`, `no` or `none` as False or text; all mean "no value" here."""
-    return None if value is False or value in ("none", "off") else value
 
 
 def _share(value: str | float | None) -> str | float | None:
@@ -48,7 +43,7 @@ class DataSection(Section):
     """Where the rows come from and which columns mean what."""
 
     train: str | None = Field(None, description="file, folder, or hub:NAME[/CONFIG][@SPLIT]")
-    validation: Annotated[str | float | None, BeforeValidator(_off_is_none), AfterValidator(_share)] = Field(
+    validation: Annotated[str | float | None, AfterValidator(_share)] = Field(
         None, description="file or hub source; or a share of the training rows (default 0.1)"
     )
     test: str | None = Field(None, description="file or hub source, scored once after training")

@@ -21,7 +21,6 @@ from ftkit import baselines, launch, recipes
 from ftkit.config import HardwareSection
 from ftkit.data import load
 from ftkit.errors import UserError
-from ftkit.heads.labels import LabelsHead
 from ftkit.metrics import classification
 from ftkit.recipes.base import Examples
 from ftkit.run import Run, TaskRecord
@@ -150,6 +149,7 @@ def run_probabilities(
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
     """(rows, labels) the run's probabilities for rows, and counts about reading them."""
     from ftkit import models, preparation
+    from ftkit.heads.labels import LabelsHead
 
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)

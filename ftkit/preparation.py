@@ -14,20 +14,22 @@ import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftkit import models, recipes
+from ftkit import recipes
 from ftkit.config import Recipe
 from ftkit.data import load, splits
 from ftkit.data.features import Features, cache_folder
 from ftkit.errors import UserError
-from ftkit.heads.labels import LabelsHead
 from ftkit.recipes.base import Examples
 from ftkit.recipes.classification import Classification, LabelMap
 from ftkit.run import TaskRecord
+
+if TYPE_CHECKING:
+    from ftkit.heads.labels import LabelsHead
 
 FEATURES_VERSION = 1  # part of the cache key; raised when the arrays' meaning changes
 LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
@@ -93,6 +95,8 @@ def prepare(recipe: Recipe) -> Prepared:
         for split, t in tables.items()
     }
     sources = {split: (table.source, table.sha256) for split, table in tables.items()}
+    from ftkit import models  # brings torch and transformers, which take seconds: the data come first
+
     model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
@@ -237,6 +241,9 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, labels: Label
 
 
 def _head(recipe: Recipe, config: Any, tokenizer: Any, multi_label: bool) -> LabelsHead:
+    from ftkit import models
+    from ftkit.heads.labels import LabelsHead
+
     limit = models.window_limit(config, tokenizer)
     wanted = recipe.window.max_length
     length = min(limit or models.WINDOW_LIMIT, models.WINDOW_LIMIT) if wanted == "auto" else wanted

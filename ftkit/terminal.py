@@ -34,7 +34,7 @@ def show_error(error: UserError) -> None:
 
 def interval(value: Mapping[str, float]) -> str:
     """0.912 [.897, .926]"""
-    low, high = (f"{value[end]:.3f}".removeprefix("0") for end in ("low", "high"))
+    low, high = (f"{value[end]:.3f}".removeprefix("0").replace("1.000", "1.0") for end in ("low", "high"))
     return f"{value['value']:.3f} [{low}, {high}]"
 
 

@@ -368,7 +368,6 @@ def test_what_makes_no_sense_is_refused_and_leaves_nothing(line: str, workplace:
     assert set(files(workplace)) - {"runs/x"} == before
 
 
-@pytest.mark.xfail(strict=True, reason="the name goes through YAML, as the value of --set does")
 @pytest.mark.parametrize("name", ["2", "1e5", "yes", "a: b", "#1", "[a]"])
 def test_a_column_is_named_as_it_stands_in_the_file(workplace: Path, name: str) -> None:
     tiny.write_csv(Path("odd.csv"), [{"id": "x", name: "the cat"}])

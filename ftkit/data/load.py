@@ -52,10 +52,7 @@ def load(source: str, options: files.ReadOptions, split: str = "train", revision
     if source.startswith("hub:"):
         return _load_hub(source, split, revision)
     found, rows = files.open_rows(source, options)
-    table = Table(source, found.columns, list(rows), found.notes, files.sha256(source))
-    if not table.rows:
-        raise UserError(f"{source} holds no rows (columns: {', '.join(table.columns) or 'none'})")
-    return table
+    return Table(source, found.columns, list(rows), found.notes, files.sha256(source))
 
 
 def _load_hub(source: str, split: str, revision: str | None) -> Table:

@@ -123,8 +123,6 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, ov
     overlap = min(overlap, room // 2)
     columns = [raw_ids(tokenizer, [row[i] for row in texts]) for i in range(2 if pair else 1)]
     unknown_id = tokenizer.unk_token_id
-    if unknown_id is not None and tokenizer.unk_token in (tokenizer.eos_token, tokenizer.pad_token):
-        unknown_id = None  # GPT-2 names its end-of-text token as the unknown one; bytes are never unknown
     tokens = array("i")
     starts, second, first_window = [0], [], [0]
     total = unknown = 0

@@ -73,17 +73,13 @@ class Sentiment(Classification):
         if scale:
             self.apply(examples, scale)
             found = {scale[label] for label in found}
-        order = [*reversed(WORDS), *STARS.values()]
-        odd = sorted(found - set(order))
+        odd = sorted(found - {*WORDS, *STARS.values()})
         if odd:
             raise UserError(
                 f"these labels are no sentiment that is known here: {', '.join(odd[:10])}",
                 "--task classification takes any labels",
             )
-        labels = super().label_map(examples, multi_label, separator, known)
-        if set(known) == found:
-            return labels
-        return LabelMap(tuple(name for name in order if name in found), False, None)
+        return super().label_map(examples, multi_label, separator, known)  # their alphabetical order is this one
 
     def apply(self, examples: Examples, scale: dict[str, str]) -> None:
         """Replaces numbers by what they mean."""

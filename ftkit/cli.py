@@ -137,6 +137,8 @@ def train(
 
     silent = quiet or as_json
     if resume is not None:
+        if recipe or overwrite or out or data:
+            raise UserError("--resume takes everything from the run", "Leave out DATA, --recipe, --out and --overwrite")
         _join(device or "auto")
         assignments = commands.assignments(flags, [config.setting(item) for item in set or []])
         result = commands.resume(resume, assignments, anyway=resume_anyway, quiet=silent, tell=tell)
@@ -270,6 +272,11 @@ def predict(
 
     wanted = _hardware(device, precision, processes)
     if text:
+        if data is not None or output != "-" or all_scores or spreadsheet_safe:
+            raise UserError(
+                "--text stands for DATA, and its answer is printed", "Leave out DATA, -o and other output flags"
+            )
+        _join(device)
         if pair and len(pair) != len(text):
             raise UserError(f"{len(text)} --text and {len(pair)} --pair were given", "Give one --pair for each --text")
         pairs = zip(text, pair, strict=True) if pair else ((t,) for t in text)
@@ -347,7 +354,9 @@ def check(
         "format": format,
         "encoding": encoding,
     }
-    result = commands.check(_recipe(recipe, flags, set), forecast=forecast)
+    resolved = _recipe(recipe, flags, set)
+    _join(resolved.hardware.device)
+    result = commands.check(resolved, forecast=forecast)
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -452,6 +461,14 @@ def main() -> None:
         from ftkit import terminal
 
         terminal.show_error(error)
+        code = 2
+    except OSError as error:
+        if os.environ.get("FTKIT_DEBUG"):
+            raise
+        from ftkit import terminal
+
+        what = f"{error.filename or 'a file'}: {error.strerror or error}"
+        terminal.show_error(UserError(what, "Check space and rights there; --debug shows where it happened"))
         code = 2
     if "RANK" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
         from ftkit import launch

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
         try:
             return _fit(target, prepared, None, quiet, tell)
         except UserError:
-            if not any((target.folder / "checkpoints").glob("*")):
+            if not target.model.is_dir() and not any((target.folder / "checkpoints").glob("*")):
                 shutil.rmtree(target.folder, ignore_errors=True)  # it never came to learn anything
             raise
 
@@ -81,7 +82,7 @@ def resume(
     target = run.Run(Path(run_path))
     if not (target.folder / "recipe.yaml").is_file():
         run.open_run(run_path)
-    if target.model.is_dir():
+    if (target.folder / "metrics.json").is_file():
         raise UserError(f"the training in {target.folder} has finished", f"ftkit eval {target.folder} DATA")
     with target.locked():
         written = config.read(target.folder / "recipe.yaml")
@@ -99,11 +100,13 @@ def resume(
             "environment": target.read_json("environment.json"),
         }
         changed = [line for line in differences(then, now) if not line.startswith("environment.processes")]
-        if changed and not anyway:
+        meaning = ("data.labels", "data.task", "recipe.model", "recipe.task")  # the weights would mean something else
+        if changed and (not anyway or any(line.startswith(meaning) for line in changed)):
             raise UserError(
                 f"{len(changed)} things differ from when this training began:\n  " + "\n  ".join(changed[:10]),
                 "Put them back, or go on all the same with --resume-anyway (the log will say so)",
             )
+        trained = target.read_json("training.json") if target.model.is_dir() else None
         newest, problems = checkpoint.newest(target.folder / "checkpoints")
         tell(
             "resuming",
@@ -116,11 +119,14 @@ def resume(
         )
         target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
         target.write_json("environment.json", now["environment"] | {"resumed_despite": changed})
-        return _fit(target, prepared, newest, quiet, tell)
+        return _fit(target, prepared, newest, quiet, tell, trained)
 
 
 def environment(recipe: Recipe) -> dict[str, Any]:
     """What besides recipe and data decides the last bits of a result."""
+    from ftkit.devices import choose_precision, single_device
+
+    place = single_device(recipe.hardware.device)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
     threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
     return {
@@ -129,6 +135,8 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": threads,
         "processes": launch.processes(recipe.hardware),
+        "device": place.type,
+        "precision": choose_precision(place, recipe.hardware.precision),
         "resumed_despite": [],
     }
 
@@ -146,8 +154,19 @@ def differences(then: Any, now: Any, path: str = "") -> list[str]:
     return [] if then == now else [f"{path}: {then} -> {now}"]
 
 
-def _fit(target: run.Run, prepared: Any, checkpoint: Path | None, quiet: bool, tell: Tell) -> dict[str, Any]:
-    """Trains, from the beginning or a checkpoint, and scores; the caller holds the run's lock."""
+def _fit(
+    target: run.Run,
+    prepared: Any,
+    checkpoint: Path | None,
+    quiet: bool,
+    tell: Tell,
+    trained: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains, from the beginning or a checkpoint, and scores; the caller holds the run's lock.
+
+    Args:
+        trained: the facts about a training that had ended when its scoring was interrupted.
+    """
     recipe = prepared.recipe
     facts = target.read_json("data.json")
     tell("prepared", {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts})
@@ -166,7 +185,7 @@ def _fit(target: run.Run, prepared: Any, checkpoint: Path | None, quiet: bool, t
             "quiet": quiet,
             **launch.place(recipe.hardware),
         }
-        training = launch.run(job, launch.processes(recipe.hardware))
+        training = trained or launch.run(job, launch.processes(recipe.hardware))
         tell("trained", training)
         return _finish(target, prepared, training, quiet)
     finally:
@@ -180,8 +199,11 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
     record, recipe = prepared.record(), prepared.recipe
     examples, targets = prepared.examples, prepared.targets
     rivals = baselines.train(examples["train"].texts, targets["train"], len(record.labels), seed=recipe.seed)
-    logits = np.load(target.work / "validation-logits.npy")
-    probabilities = prepared.head.probabilities(logits)
+    logits = target.work / "validation-logits.npy"
+    if logits.exists():
+        probabilities = prepared.head.probabilities(np.load(logits))
+    else:
+        probabilities, _ = evaluation.run_probabilities(target, record, examples["validation"], recipe.hardware, quiet)
     per_label = recipe.labels.threshold == "per_label"
     record = evaluation.choose_threshold(record, probabilities, targets["validation"], per_label)
     if record.multi_label:
@@ -275,7 +297,9 @@ def evaluate(
         name = name or benchmark
     if source is None:
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
-    table = load.load(source, load.read_options(data), "test")
+    table = _load_or_spool(source, data)
+    if predictions is not None and (extra_metrics or name):
+        raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
     if predictions is not None:
         return _evaluate_foreign(table, run_path, predictions, data)
     if run_path is None:
@@ -286,7 +310,7 @@ def evaluate(
     labels = record.label_map()
     recipes.find(record.task).align(examples, labels)
     targets = labels.targets(examples)
-    folder = name or evaluation.data_name(source)
+    folder = name or evaluation.free_name(target, evaluation.data_name(source), table.sha256)
     with target.locked():
         probabilities, counts = evaluation.run_probabilities(target, record, examples, hardware, quiet)
         rivals = baselines.load(target.folder / "baselines")
@@ -295,6 +319,7 @@ def evaluate(
         result |= {
             "run": str(target.folder),
             "folder": str(target.folder / "eval" / folder),
+            "sha256": table.sha256,
             "reading": counts,
             "chosen_on_these_rows": ["the model itself (the same content was used in training)"] if seen else [],
             "published": published,
@@ -307,6 +332,18 @@ def evaluate(
         target.write_json(f"eval/{folder}/metrics.json", result)
         report.write_evaluation_report(target, folder, result, record)
     return result | {"texts": _worst_texts(result, examples)}
+
+
+def _load_or_spool(source: str, data: config.DataSection) -> load.Table:
+    """The rows of a source; those of standard input by way of a temporary file."""
+    if source != "-":
+        return load.load(source, load.read_options(data), "test")
+    if data.format is None:
+        raise UserError("standard input has no name that tells its format", "--format csv names it")
+    with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        return replace(load.load(spool.name, load.read_options(data)), source="standard input")
 
 
 def _worst_texts(result: Mapping[str, Any], examples: Any) -> dict[int, str]:
@@ -335,7 +372,7 @@ def _evaluate_foreign(
     """Scores answers of another system; with a run, in the run's labels and against its baselines."""
     from ftkit import baselines
 
-    answers_table = load.load(predictions, files.ReadOptions(), "test", None)
+    answers_table = load.load(predictions, files.ReadOptions(encoding=data.encoding), "test", None)
     rivals = None
     if run_path is not None:
         target = run.open_run(run_path)
@@ -370,7 +407,7 @@ def _evaluate_foreign(
 def _examples(record: run.TaskRecord, table: load.Table, given: dict[str, str]) -> Any:
     task = recipes.find(record.task)
     kept = {r: c for r, c in record.columns.items() if c in table.columns and r not in given}
-    columns = task.columns({**kept, **given}, table.columns, table.rows)
+    columns = task.columns({**kept, **given}, table.columns, table.rows, pair="pair" in record.columns)
     return task.examples(table.source, table.rows, columns, record.separator, record.multi_label)
 
 

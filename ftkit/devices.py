@@ -94,6 +94,15 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     return "fp32"
 
 
+def single_device(wanted: str) -> torch.device:
+    """The kind of device that a process alone would use."""
+    if wanted != "auto":
+        return torch.device(wanted)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def gpu_count() -> int:
     return torch.cuda.device_count()
 
@@ -124,7 +133,7 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
         )
     chosen = accelerator.device
     if chosen.type == "cpu" and world > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     return Devices(rank, world, chosen, choose_precision(chosen, precision))
 
 

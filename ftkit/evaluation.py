@@ -8,8 +8,10 @@ report.html.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from ftkit.recipes.base import Examples
 from ftkit.run import Run, TaskRecord
 
 WORST = 20  # confident errors that are listed
-ANSWER_COLUMNS = ("label", "predicted_label", "prediction", "answer")
+# Where answers stand in a file of answers; `label` comes last, because beside a prediction it is the reference.
+ANSWER_COLUMNS = ("predicted_label", "prediction", "answer", "label")
 
 
 def score(
@@ -51,11 +54,11 @@ def score(
     result["source"] = examples.source
     result["counts"] = examples.counts
     result["baselines"] = {}
+    main = recipes.find(record.task).main_metric(record.label_map())
     if rivals is not None:
         linear = rivals.predict(examples.texts)
         for name, answered in (("majority", rivals.predict_majority(len(examples))), ("tfidf", linear)):
             scores = metrics(targets, answered, record.labels, seed=seed)
-            main = main_metric(record)
             difference = classification.difference(targets, predicted, answered, record.labels, metric=main, seed=seed)
             result["baselines"][name] = {
                 "scores": scores["scores"],
@@ -64,10 +67,6 @@ def score(
         result["baselines_trained_on"] = rivals.description
     result["worst_errors"] = worst_errors(record, examples, targets, predicted, probabilities)
     return result
-
-
-def main_metric(record: TaskRecord) -> str:
-    return "f1_micro" if record.multi_label else "accuracy"
 
 
 def label_names(record: TaskRecord, answer: Any) -> Any:
@@ -144,6 +143,18 @@ def data_name(source: str) -> str:
     return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
 
 
+def free_name(run: Run, name: str, sha256: str) -> str:
+    """A name under eval/ that holds no results on other data: NAME, NAME-2, ..."""
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(c for c in candidates if _holds(run, c) in (None, sha256))
+
+
+def _holds(run: Run, name: str) -> str | None:
+    """The hash of the data whose results lie under eval/NAME; None if nothing lies there."""
+    path = run.folder / "eval" / name / "metrics.json"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("sha256")) if path.exists() else None
+
+
 def run_probabilities(
     run: Run, record: TaskRecord, examples: Examples, hardware: HardwareSection, quiet: bool
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
@@ -173,10 +184,10 @@ def run_probabilities(
 def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -> NDArray[Any]:
     """Answers made by another system, one a row of the data, in its order.
 
-    An answer that is none of the labels counts as wrong (-1, or for multi-label as no label).
+    A row without an answer counts as wrong (-1); for multi-label it is the empty set.
 
     Raises:
-        UserError: another number of rows, or no column that holds labels.
+        UserError: another number of rows, no column that holds labels, or answers that are no labels.
     """
     if len(table.rows) != len(examples):
         raise UserError(
@@ -201,11 +212,24 @@ def foreign_answers(table: load.Table, examples: Examples, record: TaskRecord) -
     labels = record.label_map()
     task.align(given, labels)
     index = {name: i for i, name in enumerate(labels.names)}
+    strange = Counter(
+        name
+        for label in given.labels
+        for name in (label if isinstance(label, tuple) else (label,))
+        if name not in index
+    )
+    del strange[None]
+    if strange:
+        listed = ", ".join(f"{name!r} ({count} rows)" for name, count in strange.most_common(5))
+        raise UserError(
+            f"column {column!r} of {table.source} has answers that are none of the labels: {listed}",
+            f"The labels are {', '.join(labels.names[:20])}; leave a cell empty where there is no answer",
+        )
     if not record.multi_label:
-        return np.asarray([index.get(label, -1) for label in given.labels], dtype=np.int64)
+        return np.asarray([-1 if label is None else index[label] for label in given.labels], dtype=np.int64)
     matrix = np.zeros((len(given), len(index)), dtype=bool)
     for row, names in enumerate(given.labels):
-        matrix[row, [index[name] for name in names if name in index]] = True
+        matrix[row, [index[name] for name in names]] = True
     return matrix
 
 

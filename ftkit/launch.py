@@ -8,6 +8,7 @@ and the others wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from typing import Any
 from ftkit.config import HardwareSection
 from ftkit.errors import UserError
 
-GRACE = 30.0  # seconds that the other processes get to end after one has failed
+GRACE = 10.0  # seconds that the other processes get to end after one has failed
 
 
 def external() -> tuple[int, int] | None:
@@ -52,13 +53,18 @@ def place(hardware: HardwareSection) -> dict[str, str]:
 
 def processes(hardware: HardwareSection) -> int:
     """How many processes to start: as many as asked for; else one per GPU, or one."""
-    if hardware.processes != "auto":
-        return hardware.processes
     if hardware.device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return 1
+        return 1 if hardware.processes == "auto" else hardware.processes
     from ftkit.devices import gpu_count
 
-    return max(1, gpu_count())
+    gpus = gpu_count()
+    if hardware.processes == "auto":
+        return max(1, gpus)
+    if 0 < gpus < hardware.processes:
+        raise UserError(
+            f"{hardware.processes} processes were asked for and there are {gpus} GPUs", f"--processes {gpus}"
+        )
+    return hardware.processes
 
 
 def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
@@ -89,7 +95,8 @@ def follow(device: str) -> int:
     from ftkit.devices import open_devices
 
     while (job := open_devices(device).share(None))["verb"] != "stop":
-        work(job, open_devices(device, job["precision"]))
+        with contextlib.suppress(UserError):  # rank 0 meets the same one, and tells it
+            work(job, open_devices(device, job["precision"]))
     return int(job["code"])
 
 
@@ -136,6 +143,11 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
         if (folder / "error.json").exists():
             error = json.loads((folder / "error.json").read_text())
             raise UserError(error["problem"], error["remedy"])
+        if code == 128 + signal.SIGKILL:
+            raise UserError(
+                "a process of this job was killed (signal 9), often because the machine's memory was full",
+                "Go on with fewer processes, or smaller micro-batches: --set hardware.tokens_per_microbatch=1024",
+            )
         if code:
             raise SystemExit(code)
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
@@ -191,6 +203,11 @@ def _child(folder: Path) -> int:
         report.write_text(json.dumps({"problem": error.problem, "remedy": error.remedy}))
         os.replace(report, folder / "error.json")
         return 2
+    except RuntimeError:  # the others are cut off when one process has failed: only that one's error is told
+        time.sleep(1)
+        if (folder / "error.json").exists():
+            return 2
+        raise
     if devices.main:
         (folder / "result.json").write_text(json.dumps(result))
     return 0

@@ -116,7 +116,12 @@ def load_labels_model(
     config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id < vocabulary else None
     if dropout is not None:
         for key, value in config.to_dict().items():
-            if "drop" in key and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if (
+                "drop" in key
+                and "layerdrop" not in key
+                and isinstance(value, (int, float))
+                and not isinstance(value, bool)
+            ):
                 setattr(config, key, dropout)
     torch.manual_seed(seed)
     model, info = _from_pretrained(transformers.AutoModelForSequenceClassification, folder, config, training)

@@ -74,8 +74,13 @@ def row_logits(
                 with devices.autocast():
                     logits = head.logits(model, head.collate(features, items, devices.device)).cpu()
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or len(items) == 1:
+                if not out_of_memory(error):
                     raise
+                if len(items) == 1:
+                    longest = int(lengths[items[0]])
+                    raise UserError(
+                        f"not even one window of {longest} tokens fits into memory", "Use a smaller model"
+                    ) from None
                 pending += [items[: len(items) // 2], items[len(items) // 2 :]]
                 continue
             weights = torch.from_numpy(share[items].astype(np.float32))[:, None]
@@ -107,7 +112,11 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     source, rows = files.open_rows(job["input"], options, errors="keep")
     first = list(itertools.islice(rows, 100))
     columns = task.columns(
-        _known_columns(record, job["columns"], source.columns), source.columns, first, labelled=False
+        _known_columns(record, job["columns"], source.columns),
+        source.columns,
+        first,
+        labelled=False,
+        pair="pair" in record.columns,
     )
     format = _output_format(job["output"], job["output_format"], source.format)
     added = AddedColumns.beside(source.columns, record, job["all_scores"], format)

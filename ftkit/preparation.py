@@ -187,7 +187,7 @@ def _columns_of(task: Classification, columns: dict[str, str], table: load.Table
     if set(columns.values()) <= set(table.columns):
         return columns
     given = {role: column for role, column in columns.items() if column in table.columns}
-    return task.columns(given, table.columns, table.rows)
+    return task.columns(given, table.columns, table.rows, pair="pair" in columns)
 
 
 def _leave_out(examples: dict[str, Examples]) -> dict[str, int]:
@@ -228,7 +228,10 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, labels: Label
             "Merge or remove these labels, add rows, or name a validation file: --validation FILE",
         )
     keys = [splits.text_key(texts) for texts in everything.texts]
-    train, validation = splits.carve(keys, everything.labels, share, seed)
+    sets = Counter(label for label in everything.labels if isinstance(label, tuple))
+    # Sets of labels that are too rare to give a row each are drawn from together.
+    strata = [None if 0 < share * sets[label] < 0.5 else label for label in everything.labels]
+    train, validation = splits.carve(keys, strata, share, seed)
     if not len(train) or not len(validation):
         raise UserError(
             f"{len(everything)} rows with {len(set(keys))} different texts are too few to hold some out for validation",

@@ -140,9 +140,9 @@ def open_run(path: str | Path) -> Run:
         hint = f"Runs beside it: {', '.join(others[:5])}" if others else "Train one: ftkit train DATA"
         raise UserError(f"{folder} is not a run directory (it has no recipe.yaml)", hint)
     run = Run(folder)
-    if not (run.model / "config.json").is_file():
+    if not (run.folder / "metrics.json").is_file():  # written last, after the model and its thresholds
         raise UserError(
-            f"the training in {folder} has not finished: it has no model/",
+            f"the training in {folder} has not finished",
             f"Go on with it: ftkit train --resume {folder}",
         )
     return run

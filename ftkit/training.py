@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,10 @@ class Fitting:
                     "or a smaller model",
                 )
             self.token_budget //= 2
-        self.devices.sum(p.grad for p in self.learning if p.grad is not None)
+        if self.devices.world > 1:  # every process sums the same list, whatever parts of the model it used
+            for p in self.learning:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            self.devices.sum(p.grad for p in self.learning if p.grad is not None)
         rate = self.peak_rate * plan.learning_rate_factor(
             self.done, self.total_updates, self.recipe.training.warmup, self.recipe.training.schedule
         )
@@ -127,7 +130,12 @@ class Fitting:
         norm = torch.nn.utils.clip_grad_norm_(self.learning, self.recipe.training.max_gradient_norm).item()
         mean_loss = float(flags[0].item())
         self._check(mean_loss, norm, epoch, rows, rate)
-        self.scaler.step(self.optimizer)
+        try:
+            self.scaler.step(self.optimizer)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError("the optimizer's state does not fit into memory", "Use a smaller model") from None
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -146,7 +154,7 @@ class Fitting:
         """Adds up this process's share of the gradient; (its share of the loss, whether memory lacked)."""
         features, devices = self.rows.features, self.devices
         owner = np.repeat(rows, features.windows_of_rows[rows])
-        weight = (self.rows.weights / features.windows_of_rows)[owner]
+        weight = self.rows.weights[owner] / features.windows_of_rows[owner]
         total = float(self.rows.weights[rows].sum())
         row_of = dict(zip(items.tolist(), range(len(items)), strict=True))
         loss_sum = torch.zeros(
@@ -358,8 +366,10 @@ class Course:
         """Goes on from a checkpoint."""
         self.state = State(**checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer))
         self.fitting.done = self.state.done
-        self.fitting.token_budget = self.state.token_budget
-        self.fitting.scaler.load_state_dict(self.state.loss_scale)
+        if self.recipe.hardware.tokens_per_microbatch == "auto":
+            self.fitting.token_budget = self.state.token_budget
+        if self.state.loss_scale and self.fitting.scaler.is_enabled():
+            self.fitting.scaler.load_state_dict(self.state.loss_scale)
         self.log.cut(self.state.log_bytes)
         self.progress.advance(self.state.done * self.recipe.training.batch_size)
 
@@ -405,13 +415,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             )
             raise SystemExit(stop.code if stop.number else 143) from None
     state = course.state
-    if devices.main:
-        best = course.folder / state.best_folder
-        os.replace(best / LOGITS, run.work / LOGITS)
-        (best / checkpoint.MANIFEST).unlink()
-        os.replace(best, run.model)
-        shutil.rmtree(course.folder)
-    return {
+    facts = {
         "updates": fitting.done,
         "epochs": state.epoch,
         "best_epoch": state.best_epoch + 1,
@@ -424,6 +428,14 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in fitting.model.parameters()),
         "notes": notes,
     }
+    if devices.main:
+        run.write_json("training.json", facts)
+        best = course.folder / state.best_folder
+        os.replace(best / LOGITS, run.work / LOGITS)
+        (best / checkpoint.MANIFEST).unlink()
+        os.replace(best, run.model)
+        shutil.rmtree(course.folder)
+    return facts
 
 
 def forecast(prepared: Any) -> dict[str, float]:
@@ -436,7 +448,7 @@ def forecast(prepared: Any) -> dict[str, float]:
     from ftkit.devices import open_devices
 
     recipe = prepared.recipe
-    devices = open_devices(recipe.hardware.device, recipe.hardware.precision)
+    devices = replace(open_devices(recipe.hardware.device, recipe.hardware.precision), rank=0, world=1)
     fitting, _ = _begin(
         recipe,
         prepared.record(),
@@ -449,7 +461,7 @@ def forecast(prepared: Any) -> dict[str, float]:
         devices,
     )
     lengths = fitting.rows.features.row_lengths
-    order = plan.updates(lengths, recipe.training.batch_size, recipe.seed, 0)
+    order = plan.updates(lengths, recipe.training.batch_size, recipe.seed, 0, recipe.training.window_of_updates)
     tokens = np.asarray([lengths[rows].sum() for rows in order])
     fitting.update(0, 0, order[int(tokens.argmax())])
     typical = np.argsort(tokens)[len(tokens) // 2]

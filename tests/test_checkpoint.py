@@ -249,3 +249,22 @@ def test_a_full_disk_ends_with_the_bytes_and_the_old_checkpoint(stopped: Path) -
     assert "cannot be written" in done.stderr
     assert names(stopped / "checkpoints") == before
     assert checkpoint.newest(stopped / "checkpoints")[1] == []
+
+
+def test_a_run_killed_after_training_but_before_its_scores_is_finished_by_resuming(
+    tmp_path: Path, whole: Path, data: Path
+) -> None:
+    """The model is there, and what comes after it is not: baselines, scores, report."""
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for name in ("baselines", "eval"):
+        shutil.rmtree(run / name)
+    (run / "metrics.json").unlink()
+    refused = ftkit("eval", run, data)
+    assert (refused.code, "has not finished" in refused.err) == (2, True)
+
+    assert ftkit("train", "--resume", run).code == 0
+
+    assert weights(run) == weights(whole)
+    scores = [json.loads((folder / "metrics.json").read_text())["validation"]["scores"] for folder in (run, whole)]
+    assert scores[0] == scores[1]

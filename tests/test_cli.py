@@ -199,7 +199,7 @@ LOCAL = {"google-bert/bert-base-uncased": "{model}", "--benchmark sst2": "--benc
 PREPARED = {  # what an example needs to find, or not to find
     "ftkit train reviews.csv": "rm -r runs",
     "ftkit train reviews.csv --model google-bert/bert-base-uncased --epochs 4 --out runs/bert": "true",
-    "ftkit train --resume runs/reviews": "rm -r runs/reviews/model",
+    "ftkit train --resume runs/reviews": "rm -r runs/reviews/model runs/reviews/metrics.json",
 }
 
 

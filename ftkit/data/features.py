@@ -6,6 +6,7 @@ memory-mapped, so several processes share one copy and random access costs a sli
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -43,22 +44,22 @@ class Features:
     def rows(self) -> int:
         return len(self.first_window) - 1
 
-    @property
+    @functools.cached_property
     def lengths(self) -> Ints:
         """(windows,) tokens of each window."""
         return np.diff(self.starts)
 
-    @property
+    @functools.cached_property
     def windows_of_rows(self) -> Ints:
         """(rows,) how many windows each row has."""
         return np.diff(self.first_window)
 
-    @property
+    @functools.cached_property
     def row_lengths(self) -> Ints:
         """(rows,) tokens of each row, over all its windows."""
         return np.diff(self.starts[self.first_window])
 
-    @property
+    @functools.cached_property
     def row_of_window(self) -> Ints:
         """(windows,) the row each window belongs to."""
         return np.repeat(np.arange(self.rows), self.windows_of_rows)

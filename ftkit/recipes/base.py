@@ -58,7 +58,7 @@ class Examples:
             [self.labels[i] for i in numbers],
             [self.rows[i] for i in numbers],
             [self.lines[i] for i in numbers],
-            dict(self.counts),
+            {"read": len(numbers)},
         )
 
     def place(self, position: int) -> str:

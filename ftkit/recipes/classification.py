@@ -83,9 +83,10 @@ class LabelMap:
         single = np.zeros(len(examples), dtype=np.int64)
         several = np.zeros((len(examples), len(self.names)), dtype=bool)
         for row, label in enumerate(examples.labels):
-            if label is None:
+            if label is None or (isinstance(label, tuple) and not self.multi_label):
                 missing.append(row)
-            for name in label if isinstance(label, tuple) else () if label is None else (label,):
+                continue
+            for name in label if isinstance(label, tuple) else (label,):
                 if name not in index:
                     unknown[name] += 1
                 elif self.multi_label:
@@ -93,9 +94,11 @@ class LabelMap:
                 else:
                     single[row] = index[name]
         if missing:
+            several = any(isinstance(examples.labels[row], tuple) for row in missing)
+            lack = "no label, or several" if several else "no label"
             places = ", ".join(examples.place(row) for row in missing[:5])
             raise UserError(
-                f"{len(missing)} of {len(examples)} rows of {examples.source} have no label ({places})",
+                f"{len(missing)} of {len(examples)} rows of {examples.source} have {lack} ({places})",
                 "Fill in or remove these rows; `ftkit predict` answers rows without labels",
             )
         if unknown:
@@ -127,18 +130,35 @@ class Classification:
         return label
 
     def columns(
-        self, given: Mapping[str, str], columns: Sequence[str], rows: Sequence[Row], *, labelled: bool = True
+        self,
+        given: Mapping[str, str],
+        columns: Sequence[str],
+        rows: Sequence[Row],
+        *,
+        labelled: bool = True,
+        pair: bool | None = None,
     ) -> dict[str, str]:
         """Which column is the text, the second text, the label: as given, by name, or by content.
 
         By content: the label is the column with the fewest different values (two at least), the text
         the one with the longest cells.
 
+        Args:
+            labelled: whether a label is needed.
+            pair: whether rows are pairs of texts, where training has settled it.
+
         Raises:
             UserError: naming the columns that were found.
         """
         flag = "--{0} NAME" if labelled else "--column {0}=NAME"
         found = named_columns(self.roles, given, columns, flag)
+        if pair is False:
+            found.pop("pair", None)
+        elif pair and "pair" not in found:
+            raise UserError(
+                f"this run answers pairs of texts, and no second text was found among: {show_columns(columns, rows)}",
+                f"{flag.format('pair')} names it",
+            )
         free = [c for c in columns if c not in found.values()]
         if labelled and "label" not in found:
             candidates = {c: len(distinct_values(rows, c)) for c in free}

@@ -37,7 +37,9 @@ SETS = {
     "banking77": Set("banking77/train.csv", "banking77/val.csv"),
     "sms_spam": Set("sms_spam/train.tsv", "sms_spam/val.tsv", metric="f1_macro"),
     "sst2-20k": Set("sst2/train.tsv", "sst2/dev.tsv", ("--task", "sentiment"), rows=20_000),
-    "chnsenticorp-2k": Set("chnsenticorp/train.tsv", "chnsenticorp/dev.tsv", ("--task", "sentiment"), rows=2_000),
+    "chnsenticorp-1k": Set(
+        "chnsenticorp/train.tsv", "chnsenticorp/dev.tsv", ("--task", "sentiment", "--epochs", "2"), rows=1_000
+    ),
     "tnews_fewclue": Set(
         "tnews_fewclue/train_few_all.json", "tnews_fewclue/dev_few_all.json", ("--label", "label_desc")
     ),

@@ -94,8 +94,8 @@ class LabelMap:
                 else:
                     single[row] = index[name]
         if missing:
-            several = any(isinstance(examples.labels[row], tuple) for row in missing)
-            lack = "no label, or several" if several else "no label"
+            lists = any(isinstance(examples.labels[row], tuple) for row in missing)
+            lack = "no label, or several" if lists else "no label"
             places = ", ".join(examples.place(row) for row in missing[:5])
             raise UserError(
                 f"{len(missing)} of {len(examples)} rows of {examples.source} have {lack} ({places})",

@@ -29,7 +29,7 @@ CheckpointOf = Callable[[str], Path]
 
 CPU = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp32")
 TWO = ("--processes", "2")
-TIMEOUT = 90  # seconds until processes that wait for each other are given up
+TIMEOUT = 60  # seconds until processes that wait for each other are given up
 ONE_EPOCH = ("--set", "training.epochs=1", "--learning-rate", "1e-3")
 WINDOWS = ("--max-length", "16")
 

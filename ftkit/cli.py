@@ -443,9 +443,9 @@ def _join(device: str) -> None:
     """Processes 1 and up of another launcher wait here for what process 0 finds out, and do their share."""
     from ftkit import launch
 
-    place = launch.external()
-    if place and place[0] > 0:
-        sys.exit(launch.follow(device))
+    code = launch.join(device)
+    if code is not None:
+        sys.exit(code)
 
 
 def main() -> None:

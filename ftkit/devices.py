@@ -6,7 +6,6 @@ The only room that imports Accelerate, and the only one that knows rank and worl
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -132,9 +131,18 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
             "Let ftkit start them: --processes N (`accelerate launch --cpu` starts one whatever it is told)",
         )
     chosen = accelerator.device
-    if chosen.type == "cpu" and world > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     return Devices(rank, world, chosen, choose_precision(chosen, precision))
+
+
+def joined() -> bool:
+    """Whether this process has joined others."""
+    return torch.distributed.is_initialized()
+
+
+def leave() -> None:
+    """Parts from the other processes. One that ends without it is now and then aborted by gloo's threads."""
+    if joined():
+        torch.distributed.destroy_process_group()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,6 @@ and the others wait for it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -74,11 +73,15 @@ def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
         UserError: as raised by the job; from several processes, as reported by the first that failed.
         SystemExit: with the exit code of a process that a signal ended.
     """
-    if external():
-        from ftkit.devices import open_devices
+    if at := external():
+        from ftkit import devices
 
-        devices = open_devices(job["device"], job["precision"])
-        return work(devices.share(job), devices)
+        here = devices.open_devices(job["device"], job["precision"], expected=at[1])
+        try:
+            return work(here.share(job), here)
+        except (UserError, SystemExit):  # the others end in the same way
+            devices.leave()
+            raise
     if processes == 1:
         from ftkit.devices import open_devices
 
@@ -86,25 +89,37 @@ def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
     return _start(job, processes)
 
 
-def follow(device: str) -> int:
-    """What ranks 1 and up of an external launcher do: take part in rank 0's jobs until it ends.
+def join(device: str) -> int | None:
+    """Joins the processes of an external launcher; ranks 1 and up take part in rank 0's jobs until it ends.
 
     Returns:
-        the exit code of rank 0.
+        None on rank 0 and where there is no launcher, else the exit code of rank 0.
     """
-    from ftkit.devices import open_devices
+    at = external()
+    if at is None:
+        return None
+    from ftkit import devices
 
-    while (job := open_devices(device).share(None))["verb"] != "stop":
-        with contextlib.suppress(UserError):  # rank 0 meets the same one, and tells it
-            work(job, open_devices(device, job["precision"]))
-    return int(job["code"])
+    here = devices.open_devices(device, expected=at[1])
+    if at[0] == 0:
+        return None
+    try:
+        while (job := here.share(None))["verb"] != "stop":
+            work(job, devices.open_devices(device, job["precision"]))
+        return int(job["code"])
+    except UserError:  # rank 0 meets the same one, and tells it
+        return 2
+    finally:
+        devices.leave()
 
 
 def release(code: int) -> None:
-    """Tells the waiting ranks of an external launcher that there is no job to do."""
-    from ftkit.devices import open_devices
+    """Tells the waiting ranks of an external launcher, if they have been joined, that there is no more to do."""
+    from ftkit import devices
 
-    open_devices().share({"verb": "stop", "code": code})
+    if devices.joined():
+        devices.open_devices().share({"verb": "stop", "code": code})
+        devices.leave()
 
 
 def work(job: dict[str, Any], devices: Any) -> dict[str, Any]:
@@ -125,6 +140,7 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+        threads = max(1, (os.cpu_count() or 1) // processes)
         children = []
         for rank in range(processes):
             environment = os.environ | {
@@ -134,6 +150,7 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
                 "LOCAL_WORLD_SIZE": str(processes),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
             }
             command = [sys.executable, "-m", "ftkit.launch", str(folder)]
             # A session of its own: Ctrl-C reaches a child once, through this process, and not twice.
@@ -190,7 +207,7 @@ def _die_with_parent() -> None:
 
 def _child(folder: Path) -> int:
     """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment."""
-    from ftkit.devices import open_devices
+    from ftkit.devices import leave, open_devices
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
@@ -208,6 +225,8 @@ def _child(folder: Path) -> int:
         if (folder / "error.json").exists():
             return 2
         raise
+    finally:
+        leave()
     if devices.main:
         (folder / "result.json").write_text(json.dumps(result))
     return 0

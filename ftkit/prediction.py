@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +58,9 @@ def row_logits(
     model.eval()
     with torch.inference_mode():
         everything = np.arange(len(lengths))
-        pending = (
-            [
-                batch.items
-                for batch in plan.cut(everything, lengths, devices.world, budget)[devices.rank :: devices.world]
-                if batch.counted
-            ]
-            if features.rows
-            else []
-        )
+        # The same batches however many processes share them: a logit's last bits depend on its batch.
+        batches = plan.cut(everything, lengths, 1, budget) if features.rows else []
+        pending = [batch.items for batch in batches[devices.rank :: devices.world]]
         pending.reverse()  # taken from the end: the longest batch runs first and shows whether memory suffices
         while pending and not (stop and stop.number):
             items = pending.pop()
@@ -128,29 +122,22 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         # Plain text holds one column: the label alone, on one line a row.
         wanted = [added.label] if format == "text" else [*source.columns, *added.names]
         output = writers.open_writer(job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"])
-    alone = replace(devices, rank=0, world=1)
     show = devices.main and not job["quiet"]
     with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
         for chunk in _chunks(itertools.chain(first, rows)):
             problems = [row.error or _problem(task, row, columns) for row in chunk]
             numbers = [i for i, problem in enumerate(problems) if problem is None]
-            mine = numbers[devices.rank :: devices.world]
-            probabilities = torch.zeros((len(chunk), len(record.labels)))
-            windowed = 0
-            if mine:
-                features = head.encode([task.texts(chunk[i].cells, columns) for i in mine])
-                windowed = int((features.windows_of_rows > 1).sum())
-                logits = row_logits(model, head, features, alone)
-                probabilities[mine] = torch.from_numpy(head.probabilities(logits))
-            flags = torch.tensor([float(windowed), float(bool(stop.number))])
-            devices.sum([probabilities, flags])
-            if flags[1].item():
-                raise SystemExit(stop.code if stop.number else 143)
+            features = head.encode([task.texts(chunk[i].cells, columns) for i in numbers])
+            try:
+                logits = row_logits(model, head, features, devices, stop=stop)
+            except Stopped:
+                raise SystemExit(stop.code if stop.number else 143) from None
+            matrix = np.zeros((len(chunk), len(record.labels)), dtype=np.float32)
+            matrix[numbers] = head.probabilities(logits)
             counts["rows"] += len(chunk)
             counts["errors"] += len(chunk) - len(numbers)
-            counts["windowed"] += int(flags[0].item())
+            counts["windowed"] += int((features.windows_of_rows > 1).sum())
             if devices.main:
-                matrix = probabilities.numpy()
                 chosen = record.answers(matrix)
                 for i, row in enumerate(chunk):
                     cells = added.cells(None if problems[i] else matrix[i], chosen[i], problems[i])

@@ -47,6 +47,7 @@ RUN_FILES = {
     "recipe.yaml",
     "report.html",
     "task.json",
+    "training.json",
 }
 
 

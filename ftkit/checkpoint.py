@@ -5,7 +5,7 @@ the disk and hashed, and one rename puts it there; so a process may be killed at
 be full, and there is either the whole new checkpoint or none. Tensors are safetensors, all else is JSON.
 
     checkpoints/update-00000120/   training.safetensors (weights and optimizer), state.json, sha256.json
-    checkpoints/best-00000100/     the model in plain Transformers format, validation-logits.npy, sha256.json
+    checkpoints/best-00000100/     the model in plain Transformers format, validation-outputs.npy, sha256.json
 """
 
 from __future__ import annotations

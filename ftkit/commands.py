@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
         run.clear(target)
         prepared.recipe = prepared.recipe.model_copy(update={"out": str(target.folder)})
         target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
-        target.write_task(prepared.record())
+        target.write_record(prepared.record)
         target.write_json("data.json", preparation.facts(prepared))
         target.write_json("environment.json", environment(prepared.recipe))
         try:
@@ -167,14 +167,19 @@ def _fit(
     Args:
         trained: the facts about a training that had ended when its scoring was interrupted.
     """
-    recipe = prepared.recipe
+    from ftkit.training import save_rows
+
+    recipe, task = prepared.recipe, prepared.task
     facts = target.read_json("data.json")
     tell("prepared", {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts})
     shutil.rmtree(target.work, ignore_errors=True)
     target.work.mkdir()
     try:
-        for split, targets in prepared.targets.items():
-            np.save(target.work / f"{split}-targets.npy", targets)
+        for split, rows in prepared.rows.items():
+            save_rows(rows, target.work, split)
+        if task.scores_texts:
+            validation = json.dumps(asdict(prepared.examples["validation"]), ensure_ascii=False)
+            (target.work / "validation.json").write_text(validation, encoding="utf-8")
         job = {
             "verb": "fit",
             "run": str(target.folder),
@@ -194,40 +199,29 @@ def _fit(
 
 def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: bool) -> dict[str, Any]:
     """Baselines, thresholds, scores and the card, after the model is there."""
-    from ftkit import baselines, report
+    from ftkit import report
 
-    record, recipe = prepared.record(), prepared.recipe
-    examples, targets = prepared.examples, prepared.targets
-    rivals = baselines.train(examples["train"].texts, targets["train"], len(record.labels), seed=recipe.seed)
-    logits = target.work / "validation-logits.npy"
-    if logits.exists():
-        probabilities = prepared.head.probabilities(np.load(logits))
-    else:
-        probabilities, _ = evaluation.run_probabilities(target, record, examples["validation"], recipe.hardware, quiet)
-    per_label = recipe.labels.threshold == "per_label"
-    record = evaluation.choose_threshold(record, probabilities, targets["validation"], per_label)
-    if record.multi_label:
-        rivals = rivals.with_threshold(examples["validation"].texts, targets["validation"])
-    baselines.save(rivals, target.folder / "baselines")
-    target.write_task(record)
+    task, record, recipe, examples = prepared.task, prepared.record, prepared.recipe, prepared.examples
+    rivals = task.train_rivals(examples, record, recipe.seed)
+    task.save_rivals(rivals, target.folder / "baselines")
     result: dict[str, Any] = {"run": str(target.folder), "training": training}
     for split in ("validation", "test"):
         if split not in examples:
             continue
+        known = target.work / f"{split}-outputs.npy"
         counts: dict[str, int] = {}
-        if split == "test":
-            probabilities, counts = evaluation.run_probabilities(
-                target,
-                record,
-                examples["test"],
-                recipe.hardware,
-                quiet,
-            )
-        scores = evaluate_answers(
-            target, split, record, examples[split], targets[split], probabilities, rivals, recipe.seed
-        )
+        if known.exists():
+            features = prepared.rows[split].features
+            answers = task.answers(np.load(known), features, examples[split], prepared.head, record)
+        else:
+            answers, counts = evaluation.run_answers(target, record, examples[split], recipe.hardware, quiet)
+        if split == "validation":
+            record = task.choose(answers, examples[split], recipe, record)
+            target.write_record(record)
+            answers = task.decide(answers, record)
+        scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
-        scores["chosen_on_these_rows"] = chosen_here(split, record, training)
+        scores["chosen_on_these_rows"] = chosen_here(split, prepared.record != record, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
     target.write_json("metrics.json", result)
@@ -235,28 +229,23 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
     return result
 
 
-def chosen_here(split: str, record: run.TaskRecord, training: Mapping[str, Any]) -> list[str]:
+def chosen_here(split: str, threshold: bool, training: Mapping[str, Any]) -> list[str]:
     """What was chosen by looking at these rows, so that their scores flatter the model a little."""
     if split != "validation":
         return []
-    chosen = ["the best epoch"] if training["epochs"] > 1 else []
-    return chosen + (["the threshold"] if record.multi_label else [])
+    return (["the best epoch"] if training["epochs"] > 1 else []) + (["the threshold"] if threshold else [])
 
 
-def evaluate_answers(
-    target: run.Run,
-    name: str,
-    record: run.TaskRecord,
-    examples: Any,
-    targets: Any,
-    probabilities: Any,
-    rivals: Any,
-    seed: int = 0,
+def score_answers(
+    target: run.Run, name: str, record: Any, examples: Any, answers: Any, rivals: Any, seed: int = 0
 ) -> dict[str, Any]:
-    """Scores a run's probabilities and writes them to eval/NAME."""
-    predicted = record.answers(probabilities)
-    result = evaluation.score(record, examples, targets, predicted, probabilities, rivals, seed)
-    evaluation.write(target, name, result, record, examples, targets, predicted, probabilities)
+    """Scores a run's answers and writes them to eval/NAME."""
+    task = recipes.find(record.task)
+    result = task.score(answers, examples, rivals, record, seed)
+    result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
+    evaluation.write(target, name, result, task.lines(answers, examples, record))
+    for file, content in task.official(answers, examples, record).items():
+        target.write_json(f"eval/{name}/{file}", content)
     return result
 
 
@@ -279,7 +268,7 @@ def evaluate(
     Returns:
         the scores as `evaluation.score` gives them; `texts` holds the texts of the worst errors.
     """
-    from ftkit import baselines, report
+    from ftkit import report
 
     data = data or config.DataSection()
     published = None
@@ -305,16 +294,15 @@ def evaluate(
     if run_path is None:
         raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
     target = run.open_run(run_path)
-    record = target.task()
+    record = target.record()
+    task = recipes.find(record.task)
     examples = _examples(record, table, data.columns)
-    labels = record.label_map()
-    recipes.find(record.task).align(examples, labels)
-    targets = labels.targets(examples)
+    task.align(examples, record)
     folder = name or evaluation.free_name(target, evaluation.data_name(source), table.sha256)
     with target.locked():
-        probabilities, counts = evaluation.run_probabilities(target, record, examples, hardware, quiet)
-        rivals = baselines.load(target.folder / "baselines")
-        result = evaluate_answers(target, folder, record, examples, targets, probabilities, rivals)
+        answers, counts = evaluation.run_answers(target, record, examples, hardware, quiet)
+        rivals = task.load_rivals(target.folder / "baselines")
+        result = score_answers(target, folder, record, examples, answers, rivals)
         seen = [s["source"] for s in target.read_json("data.json")["sources"].values() if s["sha256"] == table.sha256]
         result |= {
             "run": str(target.folder),
@@ -325,10 +313,8 @@ def evaluate(
             "published": published,
         }
         if extra_metrics:
-            predicted = record.answers(probabilities)
-            result["extra_metrics"] = {
-                metric: evaluation.library_metric(metric, targets, predicted) for metric in extra_metrics
-            }
+            pair = task.library_values(answers, examples, record)
+            result["extra_metrics"] = {metric: evaluation.library_metric(metric, *pair) for metric in extra_metrics}
         target.write_json(f"eval/{folder}/metrics.json", result)
         report.write_evaluation_report(target, folder, result, record)
     return result | {"texts": _worst_texts(result, examples)}
@@ -369,46 +355,32 @@ def _benchmark(
 def _evaluate_foreign(
     table: load.Table, run_path: str | None, predictions: str, data: config.DataSection
 ) -> dict[str, Any]:
-    """Scores answers of another system; with a run, in the run's labels and against its baselines."""
-    from ftkit import baselines
-
-    answers_table = load.load(predictions, files.ReadOptions(encoding=data.encoding), "test", None)
+    """Scores answers of another system; with a run, in the run's terms and against its baselines."""
     rivals = None
     if run_path is not None:
         target = run.open_run(run_path)
-        record = target.task()
-        rivals = baselines.load(target.folder / "baselines")
-        examples = _examples(record, table, data.columns)
-        labels = record.label_map()
+        record = target.record()
+        task = recipes.find(record.task)
+        rivals = task.load_rivals(target.folder / "baselines")
     else:
-        task = recipes.find("classification")
-        columns = task.columns(data.columns, table.columns, table.rows)
-        several, separator = task.find_separator(table.rows, columns["label"], config.LabelsSection())
-        examples = task.examples(table.source, table.rows, columns, separator, several)
-        labels = task.label_map(examples, several, separator)
-        record = run.TaskRecord(
-            "classification",
-            columns,
-            list(labels.names),
-            several,
-            separator,
-            0.5 if several else None,
-            0,
-            0,
-            "",
-        )
-    recipes.find(record.task).align(examples, labels)
-    targets = labels.targets(examples)
-    predicted = evaluation.foreign_answers(answers_table, examples, record)
-    result = evaluation.score(record, examples, targets, predicted, None, rivals, 0)
+        like = Recipe(data=data)
+        task = recipes.recognise(like, table.columns, table.rows)
+        if task.name == "sentiment":  # without a training, labels mean what is written
+            task = recipes.find("classification")
+        record = task.foreign_record(table, like)
+    examples = _examples(record, table, data.columns)
+    task.align(examples, record)
+    answers = task.foreign_answers(predictions, files.ReadOptions(encoding=data.encoding), examples, record)
+    result = task.score(answers, examples, rivals, record)
+    result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
     return result | {"predictions": predictions, "chosen_on_these_rows": [], "reading": {}}
 
 
-def _examples(record: run.TaskRecord, table: load.Table, given: dict[str, str]) -> Any:
+def _examples(record: Any, table: load.Table, given: dict[str, str]) -> Any:
     task = recipes.find(record.task)
     kept = {r: c for r, c in record.columns.items() if c in table.columns and r not in given}
-    columns = task.columns({**kept, **given}, table.columns, table.rows, pair="pair" in record.columns)
-    return task.examples(table.source, table.rows, columns, record.separator, record.multi_label)
+    columns = task.columns({**kept, **given}, table.columns, table.rows, record=record)
+    return task.examples(table.source, table.rows, replace(record, columns=columns))
 
 
 def predict(
@@ -456,7 +428,7 @@ def check(recipe: Recipe, *, forecast: bool = True) -> dict[str, Any]:
     from ftkit import preparation
 
     prepared = preparation.prepare(recipe)
-    result = {"inferred": prepared.inferred, "model": prepared.model_name, **preparation.facts(prepared)}
+    result = {"inferred": prepared.inferred, "model": prepared.record.base_model, **preparation.facts(prepared)}
     if forecast:
         from ftkit import training
 
@@ -487,31 +459,21 @@ def new_recipe(recipe: Recipe) -> str:
 def predict_texts(
     run_path: str, texts: Iterable[tuple[str, ...]], hardware: HardwareSection = ANY_HARDWARE
 ) -> list[dict[str, Any]]:
-    """Answers texts at once: label, score, and the score of every label."""
+    """Answers texts at once: the cells that `predict` would add to a row of a file, with every score."""
     from ftkit import devices, prediction
 
     target = run.open_run(run_path)
-    record = target.task()
+    record = target.record()
+    task = recipes.find(record.task)
     place = devices.open_devices(hardware.device, hardware.precision)
-    head, model = prediction.load_head(target, record, place)
     rows = list(texts)
-    roles = [role for role in ("text", "pair") if role in record.columns]
-    for row in rows:
-        if len(row) != len(roles):
-            raise UserError(f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B")
-        if not any(text.strip() for text in row):
-            raise UserError("an empty text cannot be answered", '--text "..."')
+    examples = task.from_texts(rows, record)
     if not rows:
         return []
-    matrix = head.probabilities(prediction.row_logits(model, head, head.encode(rows), place))
-    chosen = record.answers(matrix)
-    added = prediction.AddedColumns.beside((), record, False, "json")
-    result = []
-    for texts_, probabilities, answer in zip(rows, matrix, chosen, strict=True):
-        cells = added.cells(probabilities, answer, None)
-        scores = dict(zip(record.labels, (round(float(p), 6) for p in probabilities), strict=True))
-        result.append({"text": texts_[0], "label": cells["label"], "score": cells["score"], "scores": scores})
-    return result
+    head, model = prediction.load_head(target, record, place)
+    features = head.encode(task.inputs(examples, record))
+    answers = task.answers(prediction.row_outputs(model, head, features, place), features, examples, head, record)
+    return [task.answer(answers, row, examples, record) for row in range(len(rows))]
 
 
 def default_out(recipe: Recipe) -> str:

@@ -68,6 +68,46 @@ class LabelsSection(Section):
     )
 
 
+class QuestionsSection(Section):
+    """How questions are answered."""
+
+    head: Literal["spans", "text"] | Auto = Field(
+        "auto", description="spans: cut answers out of the context; text: write them (default: by the model's family)"
+    )
+    unanswerable: bool | None = Field(None, description="whether a context may hold no answer (default: found out)")
+    rule: Literal["squad", "cmrc"] | Auto = Field(
+        "auto", description="whose scores: of SQuAD, or of CMRC 2018 (default: cmrc for Chinese)"
+    )
+    longest_answer: Count | Auto = Field(
+        "auto", description="tokens that a cut-out answer may have (default: as the longest training answer)"
+    )
+
+
+class LanguagesSection(Section):
+    """From which language into which, for translation."""
+
+    source: str | None = Field(None, description="BCP-47 code, e.g. en (default: found out)")
+    targets: list[str] | None = Field(None, description="BCP-47 codes, e.g. [de, fr] (default: found out)")
+
+
+class TextSection(Section):
+    """How answers are written, for tasks that answer by writing."""
+
+    max_new_tokens: Count | Auto = Field(
+        "auto", description="of an answer (default: twice the tokens of its input, and 32)"
+    )
+    beams: Count | Auto = Field("auto", description="1 is greedy (default: 4 for translation, else 1)")
+    length_penalty: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        1.0, description="of beams: above 1 favours long answers"
+    )
+    sample: bool = Field(False, description="draw tokens at random instead of looking for the best")
+    temperature: Annotated[float, Field(gt=0)] = Field(1.0, description="of sampling: below 1 is more careful")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="of sampling: most probable share drawn from")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of a training target that goes to all other tokens"
+    )
+
+
 class WindowSection(Section):
     """How long texts are read: in overlapping windows, never cut off."""
 
@@ -115,13 +155,18 @@ class HardwareSection(Section):
 class Recipe(Section):
     """One training, completely described."""
 
-    task: str | None = Field(None, description="classification or sentiment (default: found out)")
+    task: str | None = Field(
+        None, description="classification, sentiment, question-answering or translation (default: found out)"
+    )
     model: str = Field("auto", description="folder, run, hub name, or package:MODULE/FOLDER")
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
     out: str | None = Field(None, description="run directory (default: runs/NAME OF THE DATA)")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
     data: DataSection = Field(default_factory=DataSection)
     labels: LabelsSection = Field(default_factory=LabelsSection)
+    questions: QuestionsSection = Field(default_factory=QuestionsSection)
+    languages: LanguagesSection = Field(default_factory=LanguagesSection)
+    text: TextSection = Field(default_factory=TextSection)
     window: WindowSection = Field(default_factory=WindowSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)

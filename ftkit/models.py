@@ -19,6 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from ftkit import hub
+from ftkit.config import TextSection
 from ftkit.errors import UserError
 
 WINDOW_LIMIT = 512  # the default window of models that could read more; --set window.max_length goes further
@@ -88,18 +89,17 @@ def window_limit(config: Any, tokenizer: Any) -> int | None:
     return min(limits, default=None)
 
 
-def load_labels_model(
+def load_model(
     folder: Path,
     config: Any,
     tokenizer: Any,
-    labels: Sequence[str],
+    record: Any,
     *,
-    multi_label: bool,
     training: bool,
     seed: int = 0,
     dropout: float | None = None,
 ) -> tuple[Any, list[str]]:
-    """A sequence classification model in fp32, and notes on what was new in it.
+    """A model in fp32 with the head that a record names, and notes on what was new in it.
 
     In training a missing or mismatched head is made anew (seeded) and said so. Otherwise every
     parameter has to be in the checkpoint.
@@ -107,24 +107,21 @@ def load_labels_model(
     Raises:
         UserError: the family has no such head, or (not in training) parameters are missing.
     """
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
+    if record.head == "labels":
+        config.num_labels = len(record.labels)
+        config.id2label = dict(enumerate(record.labels))
+        config.label2id = {label: i for i, label in enumerate(record.labels)}
+        config.problem_type = "multi_label_classification" if record.multi_label else "single_label_classification"
+    elif record.head == "spans":
+        config.num_labels = 2
+    auto_class = _auto_class(record.head, config)
     # A new pad token has no embedding yet, and some models look it up while they are built.
     vocabulary = getattr(config, "vocab_size", None) or 0
     config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id < vocabulary else None
     if dropout is not None:
-        for key, value in config.to_dict().items():
-            if (
-                "drop" in key
-                and "layerdrop" not in key
-                and isinstance(value, (int, float))
-                and not isinstance(value, bool)
-            ):
-                setattr(config, key, dropout)
+        _set_dropout(config, dropout)
     torch.manual_seed(seed)
-    model, info = _from_pretrained(transformers.AutoModelForSequenceClassification, folder, config, training)
+    model, info = _from_pretrained(auto_class, folder, config, training)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     notes = []
     if missing and not training:
@@ -142,6 +139,48 @@ def load_labels_model(
         notes.append(f"new token {tokenizer.pad_token} for padding")
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
+
+
+def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[str, Any]:
+    """What a task's record has to say of a model that writes: decoder, start, decoding, label_smoothing.
+
+    Args:
+        beams: where the recipe leaves their number open.
+    """
+    decoding = {
+        "max_new_tokens": None if text.max_new_tokens == "auto" else text.max_new_tokens,
+        "beams": beams if text.beams == "auto" else text.beams,
+        **{name: getattr(text, name) for name in ("length_penalty", "sample", "temperature", "top_p")},
+    }
+    start = []
+    if config.is_encoder_decoder:
+        first = config.decoder_start_token_id
+        start = [tokenizer.cls_token_id if first is None else first]
+        if None in start:
+            raise UserError(f"this {config.model_type} model does not say with which token its answers begin")
+        if config.model_type == "bart":  # was pretrained to write its beginning-of-text token too
+            start.append(config.bos_token_id)
+    return {
+        "decoder": family(config) == "decoder",
+        "start": start,
+        "decoding": decoding,
+        "label_smoothing": text.label_smoothing,
+    }
+
+
+def _auto_class(head: str, config: Any) -> Any:
+    if head == "labels":
+        return transformers.AutoModelForSequenceClassification
+    if head == "spans":
+        return transformers.AutoModelForQuestionAnswering
+    return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for key, value in config.to_dict().items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if "drop" in key and "layerdrop" not in key and number:
+            setattr(config, key, dropout)
 
 
 def _from_pretrained(auto_class: Any, folder: Path, config: Any, training: bool) -> tuple[Any, dict[str, Any]]:

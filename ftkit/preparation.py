@@ -11,28 +11,25 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ftkit import recipes
 from ftkit.config import Recipe
 from ftkit.data import load, splits
 from ftkit.data.features import Features, cache_folder
 from ftkit.errors import UserError
-from ftkit.recipes.base import Examples
-from ftkit.recipes.classification import Classification, LabelMap
-from ftkit.run import TaskRecord
+from ftkit.recipes.base import Examples, Task
 
 if TYPE_CHECKING:
-    from ftkit.heads.labels import LabelsHead
+    from ftkit.heads.base import Head, Rows
 
-FEATURES_VERSION = 1  # part of the cache key; raised when the arrays' meaning changes
-LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
+FEATURES_VERSION = 2  # part of the cache key; raised when the arrays' meaning changes
 
 
 @dataclass
@@ -41,44 +38,26 @@ class Prepared:
 
     Attributes:
         recipe: with every "auto" resolved.
-        examples, targets, features: by split: train, validation and perhaps test.
+        record: what training fixes.
+        examples, rows: by split: train, validation and perhaps test.
         feature_folders: where the features lie on disk, for other processes.
         inferred: (what, value) pairs that the user did not say and ftkit found out.
         left_out: reason -> training rows that are not learned from.
         sources: split -> (source, sha256 of its content); read: split -> rows in it.
-        from_training_rows: whether the validation rows were carved from the training file.
     """
 
     recipe: Recipe
-    task: Classification
-    columns: dict[str, str]
-    labels: LabelMap
+    task: Task
+    record: Any
     examples: dict[str, Examples]
-    targets: dict[str, NDArray[Any]]
-    model_name: str
     model_folder: Path
-    head: LabelsHead
-    features: dict[str, Features]
+    head: Head
+    rows: dict[str, Rows]
     feature_folders: dict[str, Path]
     inferred: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
-    from_training_rows: bool = False
-
-    def record(self) -> TaskRecord:
-        return TaskRecord(
-            task=self.task.name,
-            columns=self.columns,
-            labels=list(self.labels.names),
-            multi_label=self.labels.multi_label,
-            separator=self.labels.separator,
-            threshold=0.5 if self.labels.multi_label else None,
-            max_length=self.head.max_length,
-            overlap=self.head.overlap,
-            base_model=self.model_name,
-            revision=self.recipe.revision,
-        )
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -89,51 +68,50 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     tables = _tables(recipe)
     inferred = [(f"{split}: {table.source}", note) for split, table in tables.items() for note in table.notes]
-    task, columns, multi_label, separator = _task(recipe, tables["train"], inferred)
+    task, record = _begin(recipe, tables["train"], inferred)
     examples = {
-        split: task.examples(t.source, t.rows, _columns_of(task, columns, t), separator, multi_label)
+        split: task.examples(t.source, t.rows, replace(record, columns=_columns_of(task, record, t)))
         for split, t in tables.items()
     }
     sources = {split: (table.source, table.sha256) for split, table in tables.items()}
     from ftkit import models  # brings torch and transformers, which take seconds: the data come first
+    from ftkit.heads.base import Rows
 
     model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
     config = models.load_config(model_folder)
-    known = [name for name in (config.id2label or {}).values() if not str(name).startswith("LABEL_")]
-    labels = task.label_map(examples["train"], multi_label, separator, known)
-    for split in ("validation", "test"):
-        if split in examples:
-            task.align(examples[split], labels)
-    labels.targets(examples["train"])  # a missing label is told before rows are left out or held out
-    left_out = _leave_out(examples)
-    carved = "validation" not in examples
-    if carved:
-        share = load.sources(recipe.data)["validation"]
-        _carve(examples, float(share), recipe.seed, labels)
-        inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
-    targets = {split: labels.targets(rows) for split, rows in examples.items()}
     tokenizer = models.load_tokenizer(model_folder, config)
-    head = _head(recipe, config, tokenizer, labels.multi_label)
-    cached = {split: cached_features(rows, model_folder, head) for split, rows in examples.items()}
+    record = replace(record, base_model=model_name, revision=recipe.revision)
+    record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    left_out = _leave_out(examples, task.unusable(examples["train"], record))
+    if "validation" not in examples:
+        share = float(load.sources(recipe.data)["validation"])
+        _carve(examples, share, recipe.seed, task)
+        inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
+    record = _with_windows(recipe, config, tokenizer, record)
+    head = task.head(record, tokenizer)
+    rows, folders = {}, {}
+    for split, found in examples.items():
+        features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+        if split == "train" and (long := task.too_long(features, record)).any():
+            left_out[f"longer than the window of {record.max_length} tokens"] = int(long.sum())
+            examples[split] = found = found.take(np.flatnonzero(~long).tolist())
+            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+        rows[split] = Rows(features, *task.targets(found, features, head, record))
     return Prepared(
-        recipe=_resolve(recipe, task, columns, labels, config, head, len(examples["train"]), model_name, inferred),
+        recipe=_resolve(recipe, task, record, config, len(examples["train"]), inferred),
         task=task,
-        columns=columns,
-        labels=labels,
+        record=record,
         examples=examples,
-        targets=targets,
-        model_name=model_name,
         model_folder=model_folder,
         head=head,
-        features={split: features for split, (features, _) in cached.items()},
-        feature_folders={split: folder for split, (_, folder) in cached.items()},
+        rows=rows,
+        feature_folders=folders,
         inferred=inferred,
         left_out=left_out,
         sources=sources,
         read={split: len(table.rows) for split, table in tables.items()},
-        from_training_rows=carved,
     )
 
 
@@ -141,8 +119,8 @@ def look(recipe: Recipe) -> tuple[str, dict[str, str], int]:
     """The task, its columns and the number of rows of the training file, without a model."""
     source = load.sources(recipe.data)["train"]
     table = load.load(str(source), load.read_options(recipe.data))
-    task, columns, _, _ = _task(recipe, table, [])
-    return task.name, columns, len(table.rows)
+    task, record = _begin(recipe, table, [])
+    return task.name, record.columns, len(table.rows)
 
 
 def _tables(recipe: Recipe) -> dict[str, load.Table]:
@@ -151,11 +129,9 @@ def _tables(recipe: Recipe) -> dict[str, load.Table]:
     return {split: load.load(str(source), options, split) for split, source in found.items() if isinstance(source, str)}
 
 
-def _task(
-    recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]
-) -> tuple[Classification, dict[str, str], bool, str | None]:
-    """The task, its columns, and how labels are written."""
-    task = recipes.find(recipe.task or "classification")
+def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:
+    """The task, its columns, and how answers are written."""
+    task = recipes.find(recipe.task) if recipe.task else recipes.recognise(recipe, table.columns, table.rows)
     columns = task.columns(recipe.data.columns, table.columns, table.rows)
     for role, column in columns.items():
         if role not in recipe.data.columns:
@@ -163,35 +139,27 @@ def _task(
     unused = [column for column in table.columns if column not in columns.values()]
     if unused:
         inferred.append(("columns not used", ", ".join(unused[:12]) + (", ..." if len(unused) > 12 else "")))
-    multi_label, separator = task.find_separator(table.rows, columns["label"], recipe.labels)
-    if multi_label and recipe.labels.multi_label is None:
-        inferred.append(
-            ("labels", f"several a row, separated by {separator!r}" if separator else "lists: several a row")
-        )
+    record = task.begin(task.record_type(task=task.name, columns=columns), recipe, table.rows, inferred)
     if recipe.task is None:
-        task = _recognise(task, table, columns, multi_label)
         inferred.append(("task", task.name))
-    return task, columns, multi_label, separator
+    return task, record
 
 
-def _recognise(task: Classification, table: load.Table, columns: dict[str, str], multi_label: bool) -> Classification:
-    if multi_label or "pair" in columns:
-        return task
-    labels = {label for row in table.rows if (label := task.read_label(row.cells.get(columns["label"]), None, False))}
-    special = [other for other in recipes.RECIPES.values() if other is not task]
-    return next((other for other in special if other.recognises(labels, columns["label"])), task)
-
-
-def _columns_of(task: Classification, columns: dict[str, str], table: load.Table) -> dict[str, str]:
+def _columns_of(task: Task, record: Any, table: load.Table) -> dict[str, str]:
     """The training file's columns if this file has them too, else as they can be found in it."""
-    if set(columns.values()) <= set(table.columns):
-        return columns
-    given = {role: column for role, column in columns.items() if column in table.columns}
-    return task.columns(given, table.columns, table.rows, pair="pair" in columns)
+    if set(record.columns.values()) <= set(table.columns):
+        return dict(record.columns)
+    given = {role: column for role, column in record.columns.items() if column in table.columns}
+    return task.columns(given, table.columns, table.rows, record=record)
 
 
-def _leave_out(examples: dict[str, Examples]) -> dict[str, int]:
-    """Takes rows out of training that have no text, or whose text is in a validation or test file."""
+def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) -> dict[str, int]:
+    """Takes rows out of training that have no text, or whose text is in a validation or test file.
+
+    Args:
+        unusable: further rows that cannot be learned from: reason -> positions.
+    """
+    known = {row: reason for reason, rows in unusable.items() for row in rows}
     held = {
         splits.text_key(texts): split
         for split in ("test", "validation")
@@ -201,7 +169,9 @@ def _leave_out(examples: dict[str, Examples]) -> dict[str, int]:
     reasons: Counter[str] = Counter()
     kept = []
     for row, texts in enumerate(examples["train"].texts):
-        if not any(text.strip() for text in texts):
+        if row in known:
+            reasons[known[row]] += 1
+        elif not any(text.strip() for text in texts):
             reasons["empty text"] += 1
         elif (split := held.get(splits.text_key(texts))) is not None:
             reasons[f"text is in the {split} rows too"] += 1
@@ -218,20 +188,10 @@ def _counts(reasons: Counter[str]) -> str:
     return ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
 
 
-def _carve(examples: dict[str, Examples], share: float, seed: int, labels: LabelMap) -> None:
+def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -> None:
     everything = examples["train"]
-    alone = [name for name, count in Counter(x for x in everything.labels if isinstance(x, str)).items() if count < 2]
-    if alone:
-        raise UserError(
-            f"{len(alone)} labels have a single row: {', '.join(sorted(alone)[:5])}; "
-            "a row cannot be both learned from and used to validate",
-            "Merge or remove these labels, add rows, or name a validation file: --validation FILE",
-        )
-    keys = [splits.text_key(texts) for texts in everything.texts]
-    sets = Counter(label for label in everything.labels if isinstance(label, tuple))
-    # Sets of labels that are too rare to give a row each are drawn from together.
-    strata = [None if 0 < share * sets[label] < 0.5 else label for label in everything.labels]
-    train, validation = splits.carve(keys, strata, share, seed)
+    keys = task.groups(everything)
+    train, validation = splits.carve(keys, task.strata(everything, share), share, seed)
     if not len(train) or not len(validation):
         raise UserError(
             f"{len(everything)} rows with {len(set(keys))} different texts are too few to hold some out for validation",
@@ -243,9 +203,9 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, labels: Label
     )
 
 
-def _head(recipe: Recipe, config: Any, tokenizer: Any, multi_label: bool) -> LabelsHead:
+def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> Any:
+    """The record with the length and the overlap of the windows."""
     from ftkit import models
-    from ftkit.heads.labels import LabelsHead
 
     limit = models.window_limit(config, tokenizer)
     wanted = recipe.window.max_length
@@ -258,19 +218,20 @@ def _head(recipe: Recipe, config: Any, tokenizer: Any, multi_label: bool) -> Lab
     overlap = length // 8 if recipe.window.overlap == "auto" else recipe.window.overlap
     if overlap > length // 2:
         raise UserError(f"window.overlap {overlap} is more than half of the window of {length} tokens")
-    return LabelsHead(tokenizer, multi_label, length, overlap)
+    return replace(record, max_length=length, overlap=overlap)
 
 
-def _feature_folder(rows: Examples, model_folder: Path, head: LabelsHead) -> Path:
+def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> Path:
     """The cache folder named by everything that the features depend on."""
-    digest = hashlib.sha256(json.dumps([FEATURES_VERSION, head.max_length, head.overlap]).encode())
+    settings = [FEATURES_VERSION, type(head).__name__, head.max_length, head.overlap]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(head.tokenizer.backend_tokenizer.to_str().encode() if head.tokenizer.is_fast else b"")
     if not head.tokenizer.is_fast:
         for path in sorted(model_folder.glob("*")):
             if path.suffix in {".json", ".txt", ".model"}:
                 digest.update(path.read_bytes())
-    for texts in rows.texts:
-        for text in texts:
+    for row in texts:
+        for text in row:
             data = text.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
@@ -278,13 +239,13 @@ def _feature_folder(rows: Examples, model_folder: Path, head: LabelsHead) -> Pat
     return cache_folder() / "features" / digest.hexdigest()[:32]
 
 
-def cached_features(rows: Examples, model_folder: Path, head: LabelsHead) -> tuple[Features, Path]:
-    """The rows tokenized, and the folder where they are kept for the next time and for other processes."""
-    folder = _feature_folder(rows, model_folder, head)
+def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> tuple[Features, Path]:
+    """Rows tokenized, and the folder where they are kept for the next time and for other processes."""
+    folder = _feature_folder(texts, model_folder, head)
     features = Features.load(folder)
     if features is None:
         shutil.rmtree(folder, ignore_errors=True)
-        features = head.encode(rows.texts)
+        features = head.encode(texts)
         try:
             features.save(folder)
         except OSError as error:
@@ -301,57 +262,33 @@ def default_learning_rate(config: Any) -> float:
     return float(f"{0.04 / width:.2g}")
 
 
-def default_epochs(rows: int, batch_size: int, labels: int) -> int:
-    """Three epochs; or as many as give 600 updates, and 20 for each label, but at most 20 epochs."""
-    wanted = max(LEAST_UPDATES, UPDATES_PER_LABEL * labels)
-    per_epoch = -(-rows // batch_size)
-    return int(np.clip(-(-wanted // per_epoch), LEAST_EPOCHS, MOST_EPOCHS))
-
-
 def _resolve(
-    recipe: Recipe,
-    task: Classification,
-    columns: dict[str, str],
-    labels: LabelMap,
-    config: Any,
-    head: LabelsHead,
-    rows: int,
-    model_name: str,
-    inferred: list[tuple[str, str]],
+    recipe: Recipe, task: Task, record: Any, config: Any, rows: int, inferred: list[tuple[str, str]]
 ) -> Recipe:
     """The recipe with every open value filled in."""
     training = recipe.training
     epochs, rate = training.epochs, training.learning_rate
     if epochs == "auto":
-        epochs = default_epochs(rows, training.batch_size, len(labels.names))
-        inferred.append(("epochs", f"{epochs} (for {rows:,} rows and {len(labels.names)} labels)"))
+        epochs, why = task.default_epochs(rows, training.batch_size, record)
+        inferred.append(("epochs", f"{epochs} ({why})"))
     if rate == "auto":
         rate = default_learning_rate(config)
         inferred.append(("learning rate", f"{rate:g} (for this model's width)"))
-    metric = training.metric or task.main_metric(labels)
-    known = task.metrics(labels)
+    known = task.metrics(record)
+    metric = training.metric or known[0]
     if metric not in known:
         raise UserError(f"training.metric {metric!r} is unknown", f"It is one of {', '.join(known)}")
-    if recipe.labels.weights == "balanced" and labels.multi_label:
-        raise UserError(
-            "labels.weights: balanced is for single-label tasks",
-            "Leave it out, or --set labels.threshold=per_label",
-        )
-    if recipe.labels.threshold == "per_label" and not labels.multi_label:
-        raise UserError("labels.threshold is for multi-label tasks, and these rows have one label each", "Leave it out")
     found = load.sources(recipe.data)
-    return recipe.model_copy(
+    resolved = recipe.model_copy(
         update={
             "task": task.name,
-            "model": model_name,
-            "data": recipe.data.model_copy(update={"columns": columns, **found}),
-            "labels": recipe.labels.model_copy(
-                update={"multi_label": labels.multi_label, "separator": labels.separator}
-            ),
-            "window": recipe.window.model_copy(update={"max_length": head.max_length, "overlap": head.overlap}),
+            "model": record.base_model,
+            "data": recipe.data.model_copy(update={"columns": record.columns, **found}),
+            "window": recipe.window.model_copy(update={"max_length": record.max_length, "overlap": record.overlap}),
             "training": training.model_copy(update={"epochs": epochs, "learning_rate": rate, "metric": metric}),
         }
     )
+    return task.resolve(resolved, record)
 
 
 def facts(prepared: Prepared) -> dict[str, Any]:
@@ -359,8 +296,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     keys = {split: [splits.text_key(t) for t in rows.texts] for split, rows in prepared.examples.items()}
     return {
         "task": prepared.task.name,
-        "columns": prepared.columns,
-        "labels": list(prepared.labels.names),
+        "columns": prepared.record.columns,
         "sources": {
             split: {"source": source, "sha256": digest} for split, (source, digest) in prepared.sources.items()
         },
@@ -369,24 +305,18 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "window": {"max_length": prepared.head.max_length, "overlap": prepared.head.overlap},
         "splits": {split: _split_facts(prepared, split, keys[split]) for split in prepared.examples},
         "shared_texts": _shared_texts(keys),
+        **prepared.task.facts(prepared.record),
     }
 
 
 def _split_facts(prepared: Prepared, split: str, keys: list[tuple[str, ...]]) -> dict[str, Any]:
-    examples, features = prepared.examples[split], prepared.features[split]
+    examples, features = prepared.examples[split], prepared.rows[split].features
     lengths = features.row_lengths
-    counts = Counter(name for label in examples.labels for name in (label if isinstance(label, tuple) else (label,)))
-    labels_of_text: dict[tuple[str, ...], set[Any]] = defaultdict(set)
-    for key, label in zip(keys, examples.labels, strict=True):
-        labels_of_text[key].add(label)
-    conflicting = {key for key, found in labels_of_text.items() if len(found) > 1}
     return {
         "rows": len(examples),
-        "labels": {name: counts.get(name, 0) for name in prepared.labels.names},
-        "rows_without_labels": sum(1 for label in examples.labels if label == ()),
+        **prepared.task.split_facts(examples, keys, prepared.record),
         "empty_texts": sum(1 for texts in examples.texts if not any(t.strip() for t in texts)),
-        "duplicate_rows": len(keys) - len(labels_of_text),
-        "conflicting_rows": sum(1 for key in keys if key in conflicting),
+        "duplicate_rows": len(keys) - len(set(keys)),
         "rows_of_several_windows": int((features.windows_of_rows > 1).sum()),
         "windows": len(features.lengths),
         "unknown_token_share": features.unknown_share,

@@ -20,7 +20,8 @@ import yaml
 from numpy.typing import NDArray
 
 from ftkit import __version__, config, terminal
-from ftkit.run import Run, TaskRecord
+from ftkit.recipes.labelled import LabelsRecord
+from ftkit.run import Run
 
 Floats = NDArray[np.float64]
 
@@ -43,11 +44,25 @@ METRICS = {
     "recall_weighted": "recall (weighted)",
     "matthews": "Matthews correlation",
     "hamming_loss": "hamming loss (lower is better)",
+    "f1": "F1",
+    "exact_match": "exact match",
+    "precision": "precision",
+    "recall": "recall",
+    "bleu": "BLEU",
+    "chrf2pp": "chrF2++",
+    "ter": "TER (lower is better)",
+    "loss": "loss",
 }
-SYSTEMS = {"model": "This model", "tfidf": "TF-IDF", "majority": "Majority answer"}
+SYSTEMS = {
+    "model": "This model",
+    "tfidf": "TF-IDF",
+    "majority": "Majority answer",
+    "sentence": "Sentence most like the question",
+    "copy": "Copied source",
+}
 
 
-def write_run_report(run: Run, result: Mapping[str, Any], record: TaskRecord) -> None:
+def write_run_report(run: Run, result: Mapping[str, Any], record: Any) -> None:
     """Writes RUN/report.html and RUN/README.md after a training.
 
     Args:
@@ -72,7 +87,7 @@ def write_run_report(run: Run, result: Mapping[str, Any], record: TaskRecord) ->
     run.write_text("README.md", _render("README.md.jinja", page | {"front_matter": front_matter(record)}))
 
 
-def write_evaluation_report(run: Run, folder: str, result: Mapping[str, Any], record: TaskRecord) -> None:
+def write_evaluation_report(run: Run, folder: str, result: Mapping[str, Any], record: Any) -> None:
     """Writes RUN/eval/FOLDER/report.html; `result` is that of `commands.evaluate`."""
     page = _page(run, result, record, run.read_json("data.json")) | {
         "rows": f"rows of {source_name(result['source'])}",
@@ -83,14 +98,9 @@ def write_evaluation_report(run: Run, folder: str, result: Mapping[str, Any], re
     run.write_text(f"eval/{folder}/report.html", _render("report.html.jinja", page))
 
 
-def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _page(run: Run, scores: Mapping[str, Any], record: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the templates show of one set of rows."""
-    learned_from = facts["splits"]["train"]["labels"]
-    thresholds = record.threshold if isinstance(record.threshold, list) else [None] * len(record.labels)
-    classes = [
-        row | {"trained": learned_from[row["label"]], "threshold": threshold}
-        for row, threshold in zip(scores["classes"], thresholds, strict=True)
-    ]
+    classes = _classes(scores, record, facts) if "classes" in scores else []
     many = len(classes) > MATRIX_LABELS
     single = "confusion" in scores
     source = scores["source"]
@@ -98,6 +108,8 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
         "version": __version__,
         "name_of_run": run.folder.resolve().name,
         "record": record,
+        "subject": subject(record),
+        "auto_class": auto_class(record),
         "base_model": model_name(record.base_model),
         "scores": scores,
         "verdicts": verdicts(scores),
@@ -117,6 +129,31 @@ def _page(run: Run, scores: Mapping[str, Any], record: TaskRecord, facts: Mappin
     }
 
 
+def _classes(scores: Mapping[str, Any], record: Any, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The scores of each label with its training rows and its threshold."""
+    learned_from = facts["splits"]["train"]["labels"]
+    thresholds = record.threshold if isinstance(record.threshold, list) else [None] * len(record.labels)
+    return [
+        row | {"trained": learned_from[row["label"]], "threshold": threshold}
+        for row, threshold in zip(scores["classes"], thresholds, strict=True)
+    ]
+
+
+def subject(record: Any) -> str:
+    """What the model does, in a few words."""
+    if isinstance(record, LabelsRecord):
+        return f"{record.task}{', several labels a row' if record.multi_label else ''} with {len(record.labels)} labels"
+    how = {"spans": "answers cut out of the text", "text": "written answers"}[record.head]
+    return f"{record.task}, {how}"
+
+
+def auto_class(record: Any) -> str:
+    """The class of Transformers that loads the model."""
+    writer = "CausalLM" if getattr(record, "decoder", False) else "Seq2SeqLM"
+    heads = {"labels": "SequenceClassification", "spans": "QuestionAnswering", "text": writer}
+    return f"AutoModelFor{heads[record.head]}"
+
+
 def verdicts(scores: Mapping[str, Any]) -> list[dict[str, str]]:
     """Whether the model beats each baseline, the strongest one first: a sentence and wins, even or loses."""
     found = []
@@ -129,9 +166,13 @@ def verdicts(scores: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _headline_metrics(scores: Mapping[str, Any]) -> tuple[str, ...]:
     """The scores that are drawn, the main one first."""
-    if "accuracy" in scores["scores"]:
-        return ("accuracy", "f1_macro", "f1_weighted")
-    return ("f1_micro", "f1_macro", "subset_accuracy")
+    every = (
+        ("accuracy", "f1_macro", "f1_weighted"),
+        ("f1_micro", "f1_macro", "subset_accuracy"),
+        ("bleu", "chrf2pp"),
+        ("f1", "exact_match"),
+    )
+    return next(names for names in every if names[0] in scores["scores"] and names[-1] in scores["scores"])
 
 
 def chart(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,15 +263,7 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     for reason, count in facts["left_out"].items():
         rows.append((f"left out: {reason}", [f"{count:,}" if s == "train" else "" for s in splits]))
     rows.append(("rows used", [f"{each['rows']:,}" for each in splits.values()]))
-    for key, title in {
-        "rows_without_labels": "without any label",
-        "empty_texts": "with empty texts",
-        "duplicate_rows": "that repeat a text",
-        "conflicting_rows": "whose text has several labels",
-        "rows_of_several_windows": f"longer than a window of {facts['window']['max_length']} tokens",
-    }.items():
-        if any(each[key] for each in splits.values()):
-            rows.append((title, [f"{each[key]:,}" for each in splits.values()]))
+    rows += [(title, [f"{value:,}" for value in values]) for title, values in terminal.counted(facts)]
     return [
         *rows,
         ("tokens a row, median", [f"{each['tokens']['median']:,.0f}" for each in splits.values()]),
@@ -281,12 +314,13 @@ def _line(
     ]
 
 
-def front_matter(record: TaskRecord) -> str:
+def front_matter(record: Any) -> str:
     """What the Hugging Face Hub reads of a model card."""
     fields: dict[str, Any] = {}
     if is_hub_name(record.base_model):
         fields["base_model"] = record.base_model
-    fields |= {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["ftkit", record.task]}
+    tag = record.task if record.task in ("question-answering", "translation") else "text-classification"
+    fields |= {"library_name": "transformers", "pipeline_tag": tag, "tags": ["ftkit", record.task]}
     return yaml.safe_dump(fields, sort_keys=False)
 
 

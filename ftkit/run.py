@@ -1,7 +1,7 @@
 """The run directory: the only product of a training, and the only memory of later commands.
 
 recipe.yaml   the resolved recipe; `ftkit train --recipe` repeats the run
-task.json     what training fixed: task, columns, labels, thresholds, window
+task.json     what training fixed: task, columns, labels or languages, thresholds, window
 model/        the model in plain Transformers format; appears once, complete, at the end
 baselines/    the baselines trained on the same rows
 log.jsonl     one line an update and an evaluation
@@ -23,47 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ftkit import recipes
 from ftkit.errors import UserError
-from ftkit.recipes.classification import LabelMap
-
-
-@dataclass(frozen=True)
-class TaskRecord:
-    """What training fixed and what every later answer needs.
-
-    Attributes:
-        task: the recipe's name.
-        columns: role -> column of the training file.
-        labels: label of each output of the model.
-        multi_label, separator: how labels are read from a cell.
-        threshold: multi-label: a label is answered from this probability on; one for all labels or one
-            each; None for single-label.
-        max_length, overlap: of the windows, in tokens.
-        base_model: what was fine-tuned, and `revision`.
-    """
-
-    task: str
-    columns: dict[str, str]
-    labels: list[str]
-    multi_label: bool
-    separator: str | None
-    threshold: float | list[float] | None
-    max_length: int
-    overlap: int
-    base_model: str
-    revision: str | None = None
-
-    def answers(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
-        """(rows,) numbers of the most probable label, or for multi-label (rows, labels) bool."""
-        if self.threshold is None:
-            return np.asarray(probabilities.argmax(axis=1))
-        return np.asarray(probabilities >= np.asarray(self.threshold, dtype=np.float32))
-
-    def label_map(self) -> LabelMap:
-        return LabelMap(tuple(self.labels), self.multi_label, self.separator)
 
 
 @dataclass(frozen=True)
@@ -85,10 +46,11 @@ class Run:
         """Arrays that the processes of a running command share; gone when it ends."""
         return self.folder / ".work"
 
-    def task(self) -> TaskRecord:
-        return TaskRecord(**self.read_json("task.json"))
+    def record(self) -> Any:
+        """What training fixed: the record of the run's task."""
+        return recipes.record(self.read_json("task.json"))
 
-    def write_task(self, record: TaskRecord) -> None:
+    def write_record(self, record: Any) -> None:
         self.write_json("task.json", asdict(record))
 
     def read_json(self, name: str) -> Any:

@@ -16,6 +16,7 @@ from ftkit.errors import UserError
 
 MOST_LABELS = 12  # rows of the per-label table shown; metrics.json has all
 MOST_ERRORS = 5
+BASELINES = {"tfidf": "TF-IDF", "sentence": "alike sentence", "copy": "copied source"}
 
 
 def console(stderr: bool = False) -> Console:
@@ -67,21 +68,13 @@ def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
         table.add_column(split, justify="right")
     splits = data["splits"].values()
     table.add_row("rows", *(f"{s['rows']:,}" for s in splits))
-    names = data["labels"]
+    names = data.get("labels", [])
     for name in names[:MOST_LABELS]:
         table.add_row(f"  {escape(name)}", *(f"{s['labels'][name]:,}" for s in splits))
     if len(names) > MOST_LABELS:
         table.add_row(f"  and {len(names) - MOST_LABELS} more labels", *("" for _ in splits))
-    rows = [
-        ("rows without any label", "rows_without_labels"),
-        ("empty texts", "empty_texts"),
-        ("rows that repeat a text", "duplicate_rows"),
-        ("rows whose text has several labels", "conflicting_rows"),
-        (f"rows longer than a window of {data['window']['max_length']} tokens", "rows_of_several_windows"),
-    ]
-    for title, key in rows:
-        if any(s[key] for s in splits):
-            table.add_row(title, *(f"{s[key]:,}" for s in splits))
+    for title, values in counted(data):
+        table.add_row(escape(title), *(f"{value:,}" for value in values))
     table.add_row("tokens a row: median", *(f"{s['tokens']['median']:,.0f}" for s in splits))
     table.add_row("tokens a row: longest", *(f"{s['tokens']['longest']:,}" for s in splits))
     table.add_row("unknown tokens", *(f"{s['unknown_token_share']:.2%}" for s in splits))
@@ -95,6 +88,24 @@ def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
         out.print(f"[yellow]note:[/yellow] {escape(warning)}")
 
 
+def counted(data: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
+    """What was counted in the splits: a title and a number for each split; without what is zero in all."""
+    titles = {
+        "passages": "passages",
+        "unanswerable": "questions without an answer",
+        "rows_without_labels": "rows without any label",
+        "empty_texts": "empty texts",
+        "duplicate_rows": "rows that repeat a text",
+        "conflicting_rows": "rows whose text has several labels",
+        "rows_of_several_windows": f"rows longer than a window of {data['window']['max_length']} tokens",
+    }
+    splits = data["splits"].values()
+    found = {title: [split.get(key, 0) for split in splits] for key, title in titles.items()}
+    for reason in dict.fromkeys(reason for split in splits for reason in split.get("counts", {})):
+        found[reason] = [split.get("counts", {}).get(reason, 0) for split in splits]
+    return [(title, values) for title, values in found.items() if any(values)]
+
+
 def warnings(data: Mapping[str, Any]) -> list[str]:
     """What a person should know about this data before trusting a number."""
     found = []
@@ -105,7 +116,7 @@ def warnings(data: Mapping[str, Any]) -> list[str]:
             f"{share:.0%} of the tokens are unknown to this model's vocabulary: it cannot read much of this text. "
             "A model made for the language (for Chinese e.g. --model google-bert/bert-base-chinese) will do better"
         )
-    counts = [count for count in train["labels"].values() if count]
+    counts = [count for count in train.get("labels", {}).values() if count]
     if counts and max(counts) > 0.9 * train["rows"] and len(counts) > 1:
         found.append("one label has more than nine tenths of the rows: look at macro F1 rather than at accuracy")
     for pair, count in data["shared_texts"].items():
@@ -149,6 +160,13 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     """
     out = console()
     names = {
+        "f1": "F1",
+        "exact_match": "exact match (accuracy)",
+        "precision": "precision",
+        "recall": "recall",
+        "bleu": "BLEU",
+        "chrf2pp": "chrF2++",
+        "ter": "TER (lower is better)",
         "accuracy": "accuracy",
         "subset_accuracy": "accuracy (sets)",
         "precision_macro": "precision macro",
@@ -164,7 +182,7 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     table.add_column("", no_wrap=True)
     table.add_column("model", justify="right", style="bold", no_wrap=True)
     for name in scores["baselines"]:
-        table.add_column({"tfidf": "TF-IDF"}.get(name, name), justify="right", no_wrap=True)
+        table.add_column(BASELINES.get(name, name), justify="right", no_wrap=True)
     for key, shown in names.items():
         if key in scores["scores"]:
             rivals = (b["scores"].get(key) for b in scores["baselines"].values())
@@ -173,7 +191,21 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     for name, rival in scores["baselines"].items():
         for metric, difference in rival["difference"].items():
             out.print(verdict(name, metric, difference), markup=False)
-    show_labels(scores)
+    if "classes" in scores:
+        show_labels(scores)
+    for name, part in (("has_answer", "with an answer"), ("no_answer", "without an answer")):
+        if name in scores:
+            exact, f1 = (interval(scores[name]["scores"][key]) for key in ("exact_match", "f1"))
+            out.print(f"{scores[name]['n']:,} questions {part}: exact match {exact}, F1 {f1}", markup=False)
+    for name, found in scores.get("thresholds", {}).items():
+        shown = {"stored": "chosen in training", "zero": "0", "oracle": "best on these very rows"}[name]
+        less = found["stored_less_this"]
+        against = "" if name == "stored" else f" (ours {less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}])"
+        out.print(
+            f"threshold of no answer {found['threshold']:.3f} ({shown}): F1 {found['f1']:.3f}{against}", markup=False
+        )
+    for line in scores.get("signatures", {}).values():
+        out.print(line, markup=False)
     if scores.get("chosen_on_these_rows"):
         out.print(
             f"These rows also chose {' and '.join(scores['chosen_on_these_rows'])}, so the scores flatter: "
@@ -208,7 +240,12 @@ def show_labels(scores: Mapping[str, Any]) -> None:
 
 def verdict(name: str, metric: str, difference: Mapping[str, float]) -> str:
     """Whether the model beats a baseline, in a sentence."""
-    shown = {"tfidf": "TF-IDF", "majority": "always answering the majority label"}.get(name, name)
+    shown = {
+        "tfidf": "TF-IDF",
+        "majority": "always answering the majority label",
+        "sentence": "the sentence most like the question",
+        "copy": "copying the source",
+    }.get(name, name)
     amount = f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}] {metric}"
     if difference["low"] > 0:
         return f"The model beats {shown}: {amount}."

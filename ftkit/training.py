@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ftkit import checkpoint, models, plan
+from ftkit import checkpoint, models, plan, recipes
 from ftkit.config import Recipe
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
-from ftkit.heads.labels import LabelsHead
-from ftkit.metrics import classification
-from ftkit.prediction import Stopped, row_logits
+from ftkit.heads.base import Head, Rows
+from ftkit.prediction import Stopped, mean_loss, row_outputs
 from ftkit.progress import Progress
-from ftkit.run import Run, TaskRecord
+from ftkit.recipes.base import Examples
+from ftkit.run import Run
 from ftkit.signals import Stop
 
 TOKENS_PER_MICROBATCH = {
@@ -38,23 +38,8 @@ TOKENS_PER_MICROBATCH = {
     "cuda": 32768,
 }  # to begin with; halved when memory runs out
 FORECAST_SECONDS = 2.0
-LOGITS = "validation-logits.npy"
+OUTPUTS = "validation-outputs.npy"
 SMALLEST_LOSS_SCALE = 1.0  # fp16 training that overflows even at this scale has diverged
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows ready to learn from.
-
-    Attributes:
-        features: their windows.
-        targets: (rows,) label numbers or (rows, labels) float32.
-        weights: (rows,) how much each row counts.
-    """
-
-    features: Features
-    targets: NDArray[Any]
-    weights: NDArray[np.float32]
 
 
 @dataclass
@@ -62,7 +47,7 @@ class Fitting:
     """A model in training: everything that one update changes."""
 
     model: Any
-    head: LabelsHead
+    head: Head
     recipe: Recipe
     devices: Devices
     rows: Rows
@@ -168,12 +153,9 @@ class Fitting:
                 weights = torch.from_numpy(weight[at] * (1.0 if batch.counted else 0.0)).to(
                     devices.device, torch.float32
                 )
-                targets = torch.from_numpy(self.rows.targets[owner[at]]).to(devices.device)
                 torch.manual_seed(plan.dropout_seed(self.recipe.seed, epoch, number, index))
-                inputs = self.head.collate(features, batch.items, devices.device)
                 with devices.autocast():
-                    logits = self.head.logits(self.model, inputs)
-                loss = self.head.loss(logits, targets, weights) / total
+                    loss = self.head.loss(self.model, self.rows, batch.items, weights, devices.device) / total
                 self.scaler.scale(loss).backward()
                 loss_sum += loss.detach().to(loss_sum.device)
         except (RuntimeError, MemoryError) as error:
@@ -216,15 +198,6 @@ def optimizer(model: Any, rate: float, weight_decay: float, head_factor: float) 
     return torch.optim.AdamW(listed, lr=rate, fused=device.type != "mps")
 
 
-def row_weights(targets: NDArray[Any], label_count: int, balanced: bool) -> NDArray[np.float32]:
-    """(rows,) ones, or n / (labels * rows of the label), which average to one over the rows."""
-    if not balanced:
-        return np.ones(len(targets), dtype=np.float32)
-    counts = np.bincount(targets, minlength=label_count)
-    result: NDArray[np.float32] = (len(targets) / (np.count_nonzero(counts) * counts[targets])).astype(np.float32)
-    return result
-
-
 @dataclass
 class State:
     """How far a training has come; all that a resumed one needs beside weights and optimizer.
@@ -257,10 +230,11 @@ class Course:
     """One training from its first (or next) update to its last."""
 
     run: Run
-    task: TaskRecord
+    record: Any
     metric: str
     fitting: Fitting
     validation: Rows
+    examples: Examples | None
     log: Log
     progress: Progress
     stop: Stop
@@ -316,18 +290,22 @@ class Course:
 
     def _evaluate(self, epoch: int) -> None:
         """Scores the validation rows and keeps the model if it is the best so far."""
-        head, model = self.fitting.head, self.fitting.model
-        logits = row_logits(model, head, self.validation.features, self.devices, stop=self.stop)
-        scores = quick_scores(head.probabilities(logits), self.validation.targets, self.task)
-        score = scores[self.metric]
+        head, model, task = self.fitting.head, self.fitting.model, recipes.find(self.record.task)
+        outputs = None
+        if self.metric == "loss":
+            scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}
+        else:
+            outputs = row_outputs(model, head, self.validation.features, self.devices, stop=self.stop)
+            scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
+        score = -scores["loss"] if self.metric == "loss" else scores[self.metric]
         self.log.write({"evaluation": epoch + 1, "update": self.fitting.done, **scores})
         improved = np.isfinite(score) and (self.state.best_score is None or score > self.state.best_score)
         if improved:
             self.state.best_epoch, self.state.best_score = epoch, score
             self.state.best_folder = f"best-{self.fitting.done:08}"
             if self.devices.main:
-                self._keep_best(logits)
-        shown = f"{self.metric} {score:.4f}" + (" (best so far)" if improved else "")
+                self._keep_best(outputs)
+        shown = f"{self.metric} {scores[self.metric]:.4f}" + (" (best so far)" if improved else "")
         self.progress.line(f"epoch {epoch + 1}/{self.fitting.epochs}: validation {shown}")
 
     def _out_of_patience(self) -> bool:
@@ -337,16 +315,18 @@ class Course:
         self.progress.line(f"no improvement in {patience} epochs: stopped early")
         return True
 
-    def _keep_best(self, logits: NDArray[np.float32]) -> None:
+    def _keep_best(self, outputs: NDArray[np.float32] | None) -> None:
         model, tokenizer = self.fitting.model, self.fitting.head.tokenizer
 
         def fill(stage: Path) -> None:
             model.save_pretrained(stage)
             tokenizer.save_pretrained(stage)
-            np.save(stage / LOGITS, logits)
+            if outputs is not None:
+                np.save(stage / OUTPUTS, outputs)
 
         size = sum(p.numel() * p.element_size() for p in model.parameters())
-        checkpoint.write(self.folder / self.state.best_folder, int(size * 1.05) + logits.nbytes + 10_000_000, fill)
+        size = int(size * 1.05) + 10_000_000 + (outputs.nbytes if outputs is not None else 0)
+        checkpoint.write(self.folder / self.state.best_folder, size, fill)
         checkpoint.prune(self.folder, self.state.best_folder)
 
     def save(self) -> None:
@@ -390,10 +370,11 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
 
     run = Run(Path(job["run"]))
     recipe = config.resolve(config.read(run.folder / "recipe.yaml"))
-    task = run.task()
-    train = _rows(run, job, "train", task, recipe.labels.weights == "balanced")
-    validation = _rows(run, job, "validation", task, False)
-    fitting, notes = _begin(recipe, task, Path(job["model"]), train, devices)
+    record = run.record()
+    train, validation = _rows(run, job, "train"), _rows(run, job, "validation")
+    texts = run.work / "validation.json"
+    examples = Examples(**json.loads(texts.read_text(encoding="utf-8"))) if texts.exists() else None
+    fitting, notes = _begin(recipe, record, Path(job["model"]), train, devices)
     started = time.perf_counter()
     total = train.features.rows * fitting.epochs
     with (
@@ -401,7 +382,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         Log(run.folder / "log.jsonl", devices.main) as log,
         Progress("training", total, show=devices.main and not job["quiet"]) as progress,
     ):
-        course = Course(run, task, job["metric"], fitting, validation, log, progress, stop)
+        course = Course(run, record, job["metric"], fitting, validation, examples, log, progress, stop)
         if job.get("resume"):
             course.load(Path(job["resume"]))
         else:
@@ -431,7 +412,8 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     if devices.main:
         run.write_json("training.json", facts)
         best = course.folder / state.best_folder
-        os.replace(best / LOGITS, run.work / LOGITS)
+        if (best / OUTPUTS).exists():
+            os.replace(best / OUTPUTS, run.work / OUTPUTS)
         (best / checkpoint.MANIFEST).unlink()
         os.replace(best, run.model)
         shutil.rmtree(course.folder)
@@ -449,17 +431,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 
     recipe = prepared.recipe
     devices = replace(open_devices(recipe.hardware.device, recipe.hardware.precision), rank=0, world=1)
-    fitting, _ = _begin(
-        recipe,
-        prepared.record(),
-        prepared.model_folder,
-        Rows(
-            prepared.features["train"],
-            prepared.targets["train"].astype(np.float32 if prepared.labels.multi_label else np.int64),
-            np.ones(prepared.features["train"].rows, dtype=np.float32),
-        ),
-        devices,
-    )
+    fitting, _ = _begin(recipe, prepared.record, prepared.model_folder, prepared.rows["train"], devices)
     lengths = fitting.rows.features.row_lengths
     order = plan.updates(lengths, recipe.training.batch_size, recipe.seed, 0, recipe.training.window_of_updates)
     tokens = np.asarray([lengths[rows].sum() for rows in order])
@@ -481,20 +453,17 @@ def forecast(prepared: Any) -> dict[str, float]:
     }
 
 
-def _begin(
-    recipe: Recipe, task: TaskRecord, model_folder: Path, rows: Rows, devices: Devices
-) -> tuple[Fitting, list[str]]:
+def _begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
     model_config = models.load_config(model_folder)
     if devices.precision == "fp16" and model_config.model_type in ("t5", "mt5"):
         raise UserError("T5 overflows in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
     tokenizer = models.load_tokenizer(model_folder, model_config)
-    model, notes = models.load_labels_model(
+    model, notes = models.load_model(
         model_folder,
         model_config,
         tokenizer,
-        task.labels,
-        multi_label=task.multi_label,
+        record,
         training=True,
         seed=recipe.seed,
         dropout=recipe.training.dropout,
@@ -503,25 +472,20 @@ def _begin(
     if recipe.hardware.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.to(devices.device)
-    head = LabelsHead(tokenizer, task.multi_label, task.max_length, task.overlap)
-    return Fitting(model, head, recipe, devices, rows), notes
+    return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows), notes
 
 
-def _rows(run: Run, job: dict[str, Any], split: str, task: TaskRecord, balanced: bool) -> Rows:
+def save_rows(rows: Rows, folder: Path, split: str) -> None:
+    """Puts targets and weights where the processes of a training find them; the features are in the cache."""
+    np.save(folder / f"{split}-targets.npy", rows.targets, allow_pickle=False)
+    np.save(folder / f"{split}-weights.npy", rows.weights, allow_pickle=False)
+
+
+def _rows(run: Run, job: dict[str, Any], split: str) -> Rows:
     features = Features.load(Path(job["features"][split]))
     if features is None:
         raise UserError(f"the tokenized rows in {job['features'][split]} have been damaged", "Start again")
-    targets = np.load(run.work / f"{split}-targets.npy")
-    weights = row_weights(targets, len(task.labels), balanced)
-    return Rows(features, targets.astype(np.float32) if task.multi_label else targets, weights)
-
-
-def quick_scores(probabilities: NDArray[np.float32], targets: NDArray[Any], task: TaskRecord) -> dict[str, float]:
-    """Point scores of an epoch; for multi-label at the threshold that suits these rows best."""
-    if task.multi_label:
-        threshold = classification.threshold(targets > 0.5, probabilities)
-        return classification.point_scores(targets > 0.5, probabilities >= threshold, len(task.labels))
-    return classification.point_scores(targets, probabilities.argmax(axis=1), len(task.labels))
+    return Rows(features, *(np.load(run.work / f"{split}-{what}.npy") for what in ("targets", "weights")))
 
 
 class Log:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,10 @@ class Features:
             the window's length where there is none. Gives the token types.
         first_window: (rows + 1,) the windows of row r are first_window[r] to first_window[r + 1].
         text_tokens: (2,) tokens of the texts without special ones: all, and unknown ones.
+        offsets: (all tokens, 2) int32, the characters of the second text that a token stands for, from and
+            to; -1 for tokens that are not of it. (0, 2) for heads that need none.
+        target_tokens, target_starts: (all target tokens,) and (windows + 1,), the tokens that a window is to be
+            answered with; (0,) both for heads that do not write.
     """
 
     tokens: NDArray[np.int32]
@@ -39,6 +43,9 @@ class Features:
     second: NDArray[np.int32]
     first_window: Ints
     text_tokens: Ints
+    offsets: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), np.int32))
+    target_tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    target_starts: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def rows(self) -> int:
@@ -46,8 +53,9 @@ class Features:
 
     @functools.cached_property
     def lengths(self) -> Ints:
-        """(windows,) tokens of each window."""
-        return np.diff(self.starts)
+        """(windows,) tokens of each window, and of its target if it has one."""
+        own = np.diff(self.starts)
+        return own + np.diff(self.target_starts) if len(self.target_starts) else own
 
     @functools.cached_property
     def windows_of_rows(self) -> Ints:
@@ -57,7 +65,7 @@ class Features:
     @functools.cached_property
     def row_lengths(self) -> Ints:
         """(rows,) tokens of each row, over all its windows."""
-        return np.diff(self.starts[self.first_window])
+        return np.diff(np.concatenate([[0], np.cumsum(self.lengths)])[self.first_window])
 
     @functools.cached_property
     def row_of_window(self) -> Ints:
@@ -74,7 +82,7 @@ class Features:
         """The window numbers of the given rows, in their order."""
         first, last = self.first_window[rows], self.first_window[rows + 1]
         if len(self.starts) - 1 == self.rows:
-            return first
+            return np.asarray(first)
         return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
 
     def save(self, folder: Path) -> None:
@@ -83,10 +91,10 @@ class Features:
         stage = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
         try:
             hashes = {}
-            for field in fields(self):
-                path = stage / f"{field.name}.npy"
-                np.save(path, getattr(self, field.name), allow_pickle=False)
-                hashes[field.name] = _sha256(path)
+            for name in (each.name for each in fields(self)):
+                path = stage / f"{name}.npy"
+                np.save(path, getattr(self, name), allow_pickle=False)
+                hashes[name] = _sha256(path)
             (stage / "sha256.json").write_text(json.dumps(hashes))
             os.replace(stage, folder)
         except OSError:
@@ -100,11 +108,11 @@ class Features:
         try:
             hashes = json.loads((folder / "sha256.json").read_text())
             arrays = {}
-            for field in fields(cls):
-                path = folder / f"{field.name}.npy"
-                if _sha256(path) != hashes[field.name]:
+            for name in (each.name for each in fields(cls)):
+                path = folder / f"{name}.npy"
+                if _sha256(path) != hashes[name]:
                     return None
-                arrays[field.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             return cls(**arrays)
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from ftkit.data import squad
 from ftkit.errors import UserError
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "text", "label-first")
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "text", "label-first", "squad")
 
 SUFFIXES = {
     ".csv": "csv",
@@ -73,6 +74,9 @@ REMEDIES = {  # for one row that cannot be used
     "tsv": "Take the tab out of the cell; if double quotes enclose cells, add --set data.quoting=true",
     "jsonl": "Mend or delete the line; if the whole file is one JSON document, add --format json",
     "json": 'Every row must be an object, as in [{"text": "...", "label": "..."}]',
+    "squad": 'SQuAD is written as {"data": [{"title": "...", "paragraphs": [{"context": "...", "qas": [{"id": "...", '
+    '"question": "...", "answers": [{"text": "...", "answer_start": 0}]}]}]}]}; if this is no such file, add '
+    "--format json",
     "label-first": f"Every line must be LABEL, a blank and the text; in fastText files every label begins with {LABEL}",
 }
 
@@ -81,7 +85,7 @@ UNUSED_OPTIONS = {
     "tsv": (),
     "parquet": ("encoding", "delimiter", "header", "quoting"),
     "arrow": ("encoding", "delimiter", "header", "quoting"),
-} | dict.fromkeys(("json", "jsonl", "text", "label-first"), ("delimiter", "header", "quoting"))
+} | dict.fromkeys(("json", "squad", "jsonl", "text", "label-first"), ("delimiter", "header", "quoting"))
 
 # One row on its way: the line on which it begins, its cells, and why it cannot be used.
 Parsed = tuple[int, dict[str, Any], str | None]
@@ -142,8 +146,8 @@ def open_rows(
 ) -> tuple[Source, Iterator[Row]]:
     """The rows of a file as a stream in constant memory, and what was found out about the file.
 
-    A JSON document is the exception: it is read whole. Standard input is read as far as the first MiB before
-    this returns. A blank line is a row (of one empty cell) in text, and in CSV and TSV of one column;
+    A JSON document (also SQuAD's) is the exception: it is read whole. Standard input is read as far as the first
+    MiB before this returns. A blank line is a row (of one empty cell) in text, and in CSV and TSV of one column;
     elsewhere it is no row.
 
     Args:
@@ -170,10 +174,14 @@ def open_rows(
     else:
         encoding = _encoding(place, head[0], options.encoding, notes)
         lines = [line for _, line in _lines(place, _decode(place, head, encoding))]  # the last one may be cut
+        pieces = _decode(place, blocks, encoding)
         if format == "json" and options.format is None and _are_json_lines(lines):
             notes.append("JSON Lines, although the name ends in .json")
             format = "jsonl"
-        columns, parsed = _text_rows(place, format, lines, _decode(place, blocks, encoding), options, notes)
+        if format in ("json", "squad"):
+            format, columns, parsed = _json_rows(place, "".join(pieces), options.format, notes)
+        else:
+            columns, parsed = _text_rows(place, format, lines, pieces, options, notes)
     for option in UNUSED_OPTIONS[format]:
         if getattr(options, option) is not None:
             notes.append(f"{option} is not used: {format} has none")
@@ -456,9 +464,7 @@ def _likely_encoding(sample: bytes) -> str:
 def _text_rows(
     place: str, format: str, head: list[str], pieces: Iterator[str], options: ReadOptions, notes: list[str]
 ) -> tuple[tuple[str, ...], Iterator[Parsed]]:
-    """The columns and rows of any format that is text; `head` holds the first lines, the last one perhaps cut."""
-    if format == "json":
-        return _json_rows(place, "".join(pieces), notes)
+    """The columns and rows of a format of lines; `head` holds the first ones, the last one perhaps cut."""
     lines = _lines(place, pieces)
     if format == "jsonl":
         return _json_keys(head), _json_lines(lines)
@@ -730,20 +736,24 @@ def _json_lines(lines: Iterable[tuple[int, str]]) -> Iterator[Parsed]:
             continue
         try:
             value = DECODER.decode(line.rstrip("\r\n"))
-            yield number, *_object(value, line)
+            yield number, *_whole_text(*_object(value), suspect=bool(SURROGATE.search(line)))
         except json.JSONDecodeError as error:
             yield number, {}, f"column {error.colno}: {error.msg}"
         except (ValueError, RecursionError) as error:
             yield number, {}, str(error)
 
 
-def _object(value: Any, text: str) -> tuple[dict[str, Any], str | None]:
-    """The object that was read from `text`, or what is wrong with it."""
+def _object(value: Any) -> tuple[dict[str, Any], str | None]:
     if not isinstance(value, dict):
         return {}, f"an object was expected, found {type(value).__name__}"
-    if SURROGATE.search(text) and LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        return {}, "half of a surrogate pair, which is no character"
     return value, None
+
+
+def _whole_text(cells: dict[str, Any], fault: str | None, *, suspect: bool) -> tuple[dict[str, Any], str | None]:
+    """The row, unless it is suspected of holding half of a surrogate pair and does."""
+    if suspect and LONE_SURROGATE.search(json.dumps(cells, ensure_ascii=False)):
+        return {}, "half of a surrogate pair, which is no character"
+    return cells, fault
 
 
 def _json_keys(head: list[str]) -> tuple[str, ...]:
@@ -756,13 +766,25 @@ def _are_json_lines(head: list[str]) -> bool:
     return len(filled) == 2 and all(fault is None for _, _, fault in _json_lines([(1, filled[0])]))
 
 
-def _json_rows(place: str, text: str, notes: list[str]) -> tuple[tuple[str, ...], Iterator[Parsed]]:
-    """Rows of a document: a list of objects, an object of columns, or an object with one list of objects."""
+def _json_rows(
+    place: str, text: str, asked: str | None, notes: list[str]
+) -> tuple[str, tuple[str, ...], Iterator[Parsed]]:
+    """The format, columns and rows of a document, which may be SQuAD's.
+
+    Otherwise it is a list of objects, an object of columns, or an object with one list of objects.
+    """
+    format = asked or "json"
     try:
-        rows = _json_table(place, DECODER.decode(text), notes)
-        parsed = [(0, *_object(row, text)) for row in rows]
+        document = DECODER.decode(text)
+        if asked is None and squad.recognises(document):
+            notes.append("SQuAD: a row for each question; for a row for each article, add --format json")
+            format = "squad"
+        rows = squad.rows(place, document) if format == "squad" else map(_object, _json_table(place, document, notes))
+        suspect = bool(SURROGATE.search(text))
+        parsed = [(0, *_whole_text(*row, suspect=suspect)) for row in rows]
     except json.JSONDecodeError as error:
-        cut = ": the file is cut off" if error.pos >= len(text.rstrip()) else ""
+        at_end = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        cut = ": the file is cut off" if at_end else ""
         raise UserError(
             f"{place}:{error.lineno}:{error.colno}: {error.msg}{cut}",
             "Mend it there, or make it again; if every line is an object of its own, add --format jsonl",
@@ -770,7 +792,7 @@ def _json_rows(place: str, text: str, notes: list[str]) -> tuple[tuple[str, ...]
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: {error}", "Mend it, or make it again") from error
     columns = tuple(dict.fromkeys(key for _, cells, _ in parsed for key in cells))
-    return columns, iter(parsed)
+    return format, columns, iter(parsed)
 
 
 def _json_table(place: str, document: Any, notes: list[str]) -> list[Any]:

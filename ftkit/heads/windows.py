@@ -8,12 +8,15 @@ becomes several overlapping ones.
 
 from __future__ import annotations
 
+import itertools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from ftkit.data.features import Features
 from ftkit.errors import UserError
@@ -42,34 +45,55 @@ def raw_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
     Some vocabularies (T5's) hold "</s>" as an ordinary piece too; a text that spells it gets it in two parts.
     """
+    return [ids for ids, _ in _pieces(tokenizer, texts, offsets=False)]
+
+
+def raw_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Token ids of user texts as `raw_ids`, each with the characters of the text that it stands for (from, to).
+
+    Raises:
+        UserError: the tokenizer is one of those written in Python, which do not tell.
+    """
+    if not tokenizer.is_fast:
+        raise UserError(
+            "the tokenizer of this model does not tell which characters a token stands for",
+            "Use a checkpoint with a tokenizer.json",
+        )
+    return _pieces(tokenizer, texts, offsets=True)
+
+
+def _pieces(tokenizer: Any, texts: Sequence[str], offsets: bool) -> list[tuple[list[int], list[tuple[int, int]]]]:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    result: list[list[int]] = []
+    result: list[tuple[list[int], list[tuple[int, int]]]] = []
     for start in range(0, len(texts), BATCH):
-        for ids in _ids(tokenizer, texts[start : start + BATCH]):
+        encoded = _encoded(tokenizer, texts[start : start + BATCH], offsets)
+        places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
+        for ids, at in zip(encoded["input_ids"], places, strict=True):
             if not special.isdisjoint(ids):
-                ids = [part for i in ids for part in (_spelled(tokenizer, i) if i in special else [i])]
-            result.append(ids)
+                parts = [_spelled(tokenizer, i) if i in special else [i] for i in ids]
+                ids = [i for part in parts for i in part]
+                at = [place for part, place in zip(parts, at, strict=False) for _ in part]
+            result.append((ids, at))
     return result
 
 
-def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    encoded = tokenizer(
+def _encoded(tokenizer: Any, texts: Sequence[str], offsets: bool = False) -> Any:
+    return tokenizer(
         list(texts),
         add_special_tokens=False,
         split_special_tokens=True,
         return_attention_mask=False,
         return_token_type_ids=False,
+        return_offsets_mapping=offsets,
         verbose=False,
     )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
 
 
 def _spelled(tokenizer: Any, special: int) -> list[int]:
     """The text of a special token as ordinary tokens: its first character, then the rest."""
     text = tokenizer.convert_ids_to_tokens(special)
-    first, rest = _ids(tokenizer, [text[:1], text[1:]])
-    return first + rest
+    first, rest = _encoded(tokenizer, [text[:1], text[1:]])["input_ids"]
+    return list(first + rest)
 
 
 def frame(tokenizer: Any, texts: int) -> Frame:
@@ -105,12 +129,20 @@ def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + room) for start in starts]
 
 
-def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, overlap: int, fallback: int) -> Features:
+def encode(
+    tokenizer: Any,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    overlap: int,
+    fallback: int,
+    offsets: bool = False,
+) -> Features:
     """Tokenizes rows of one or two texts into windows of at most `max_length` tokens.
 
     Args:
         fallback: the token that stands for a row that would have none (an empty text in a family
             without special tokens).
+        offsets: whether to keep which characters of the second text a token stands for.
     """
     pair = bool(texts) and len(texts[0]) == 2
     shape = frame(tokenizer, 2 if pair else 1)
@@ -121,24 +153,33 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, ov
             "Use a longer window: --set window.max_length=128",
         )
     overlap = min(overlap, room // 2)
-    columns = [raw_ids(tokenizer, [row[i] for row in texts]) for i in range(2 if pair else 1)]
+    columns = [raw_ids(tokenizer, [row[i] for row in texts]) for i in range(1 if offsets or not pair else 2)]
+    places: Iterable[list[tuple[int, int]]] = itertools.repeat([])
+    if offsets:
+        located = raw_offsets(tokenizer, [row[1] for row in texts])
+        columns.append([ids for ids, _ in located])
+        places = [at for _, at in located]
     unknown_id = tokenizer.unk_token_id
-    tokens = array("i")
+    tokens, characters = array("i"), array("i")
     starts, second, first_window = [0], [], [0]
     total = unknown = 0
-    for row in zip(*columns, strict=True):
+    for row, at in zip(zip(*columns, strict=True), places, strict=False):
         total += sum(map(len, row))
         if unknown_id is not None:
             unknown += sum(ids.count(unknown_id) for ids in row)
-        windows = _pair_windows(row[0], row[1], room, overlap) if pair else _windows(row[0], room, overlap)
-        for parts in windows:
+        first, last = len(row[0]), len(row[-1])
+        for parts in _pair_windows(first, last, room, overlap) if pair else _windows(first, room, overlap):
             begin = len(tokens)
             tokens.extend(shape.before)
-            tokens.extend(parts[0])
+            tokens.extend(row[0][slice(*parts[0])])
             if pair:
                 tokens.extend(shape.between)
                 second.append(len(tokens) - begin)
-                tokens.extend(parts[1])
+                tokens.extend(row[1][slice(*parts[1])])
+            if offsets:
+                characters.extend([-1] * (2 * second[-1]))
+                characters.extend(itertools.chain.from_iterable(at[slice(*parts[1])]))
+                characters.extend([-1] * (2 * len(shape.after)))
             tokens.extend(shape.after)
             if len(tokens) == begin:
                 tokens.append(fallback)
@@ -147,32 +188,59 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, ov
             starts.append(len(tokens))
         first_window.append(len(second))
     return Features(
-        tokens=np.frombuffer(tokens, dtype=np.int32) if tokens else np.empty(0, np.int32),
+        tokens=ints(tokens),
         starts=np.asarray(starts, dtype=np.int64),
         second=np.asarray(second, dtype=np.int32),
         first_window=np.asarray(first_window, dtype=np.int64),
         text_tokens=np.asarray([total, unknown], dtype=np.int64),
+        offsets=ints(characters).reshape(-1, 2),
     )
 
 
-def _windows(ids: list[int], room: int, overlap: int) -> list[tuple[list[int], ...]]:
-    return [(ids[a:b],) for a, b in spans(len(ids), room, overlap)]
+def ints(values: array[int]) -> NDArray[np.int32]:
+    """The values of an array of C ints, without a copy."""
+    return np.frombuffer(values, dtype=np.int32) if values else np.empty(0, np.int32)
 
 
-def _pair_windows(first: list[int], second: list[int], room: int, overlap: int) -> list[tuple[list[int], ...]]:
-    """Windows over a pair: the longer text slides beside the whole shorter one.
+def _windows(length: int, room: int, overlap: int) -> list[tuple[tuple[int, int], ...]]:
+    return [(span,) for span in spans(length, room, overlap)]
+
+
+def _pair_windows(first: int, second: int, room: int, overlap: int) -> list[tuple[tuple[int, int], ...]]:
+    """Windows over a pair of texts of so many tokens: the longer one slides beside the whole shorter one.
 
     Where even the shorter text fills more than half a window, both slide together, half a window each,
     the one that ends first staying at its end; so every token of both texts is read.
     """
-    if len(first) + len(second) <= room:
-        return [(first, second)]
+    if first + second <= room:
+        return [((0, first), (0, second))]
     half = room // 2
-    share = min(len(first), len(second), half)
-    room_first = share if len(first) <= len(second) else room - share
-    a = spans(len(first), room_first, min(overlap, room_first // 2))
-    b = spans(len(second), room - room_first, min(overlap, (room - room_first) // 2))
+    share = min(first, second, half)
+    room_first = share if first <= second else room - share
+    a = spans(first, room_first, min(overlap, room_first // 2))
+    b = spans(second, room - room_first, min(overlap, (room - room_first) // 2))
     count = max(len(a), len(b))
     a += a[-1:] * (count - len(a))
     b += b[-1:] * (count - len(b))
-    return [(first[i:j], second[k:m]) for (i, j), (k, m) in zip(a, b, strict=True)]
+    return list(zip(a, b, strict=True))
+
+
+def pad(tokenizer: Any, features: Features, items: NDArray[np.int64], device: torch.device) -> dict[str, torch.Tensor]:
+    """Windows as a batch, padded on the right to the longest of them.
+
+    With pad id 0 and the windows [5, 6, 7] and [8, 9]:
+
+        input_ids      [[5, 6, 7], [8, 9, 0]]      (windows, tokens) int64
+        attention_mask [[1, 1, 1], [1, 1, 0]]
+        token_type_ids  0 for the first text, 1 from `second` on (families that know it)
+    """
+    lengths = features.starts[items + 1] - features.starts[items]
+    width = int(lengths.max())
+    position = np.arange(width)
+    mask = position < lengths[:, None]
+    ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)
+    ids[mask] = np.concatenate([features.tokens[features.starts[i] : features.starts[i + 1]] for i in items])
+    batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    if "token_type_ids" in tokenizer.model_input_names:
+        batch["token_type_ids"] = (mask & (position >= features.second[items][:, None])).astype(np.int64)
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.items()}

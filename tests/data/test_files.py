@@ -77,7 +77,7 @@ def refusal(path: Path | str, options: ReadOptions = FIND_OUT, **arguments: Any)
         ("imdb/train.csv", "csv", ("review", "sentiment"), 5000),
         ("trec/train.csv", "csv", ("text", "label", "fine_label"), 4940),
         ("tatoeba_en_zh/val.tsv", "tsv", ("column1", "column2"), 1000),
-        ("squad_v1/test.json", "json", ("title", "paragraphs"), 4),
+        ("squad_v1/test.json", "squad", ("id", "title", "context", "question", "answers"), 758),
         ("scitldr/dev.jsonl", "jsonl", None, 618),
         ("imdb_unsup/text.jsonl", "jsonl", ("id", "text"), 5000),
         ("messy/hotel_reviews_with_empty_row.csv", "csv", ("label", "review"), 120),
@@ -689,10 +689,13 @@ def test_standard_input(format: str, packed: bool) -> None:
         "arrow": arrow_bytes("stream", pa.table({"text": ["a"], "label": ["x"]})),
         "text": b"a\n",
         "label-first": b"x a\n",
+        "squad": b'{"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "x"}]}]}]}',
     }[format]
     stdin = io.BytesIO(gzip.compress(content) if packed else content)
     source, rows = open_rows("-", ReadOptions(format=format), stdin=stdin)
-    expected = {"text": "a"} if format == "text" else {"text": "a", "label": "x"}
+    expected = {"text": {"text": "a"}, "squad": {"context": "a", "question": "x"}}.get(
+        format, {"text": "a", "label": "x"}
+    )
     assert source.path == "-"
     assert [row.cells for row in rows] == [expected]
 

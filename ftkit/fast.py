@@ -1,0 +1,242 @@
+"""Faster training on CPUs, with the same mathematics.
+
+torch draws dropout masks one number at a time on CPUs, and its attention leaves the fused kernel as soon as there is
+dropout: it then multiplies in fp32 and keeps several matrices of tokens x tokens for every head of every layer. Here
+attention works through a few heads at a time, keeps nothing of that size for the backward pass, and draws masks four
+numbers to a random word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.random import SFC64
+
+# Transformers checks, for a name with "sdpa" in it, that a model can do with sdpa's way of calling.
+ATTENTION = "ftkit_sdpa"
+CHUNK = 2**20  # attention probabilities computed at once: a few MB, which stay in the processor's cache
+STEPS = 2**16  # dropout rates are exact to one part in this many
+MASKED = torch.finfo(torch.bfloat16).min  # added to a score that must not count; finite, and exact in fp32 too
+INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
+
+_sdpa = transformers.AttentionInterface()["sdpa"]
+_sdpa_mask = transformers.AttentionMaskInterface()["sdpa"]
+
+
+def prepare(model: Any, device: torch.device) -> None:
+    """Makes a Transformers model train faster on a CPU; does nothing on other devices.
+
+    What it computes stays the same, and so does the model that it saves. Models whose attention cannot be
+    exchanged (DeBERTa) keep theirs.
+    """
+    if device.type != "cpu":
+        return
+    with contextlib.suppress(ValueError):  # the model can only do with its own way of attention
+        model.set_attn_implementation(ATTENTION)
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_bias: torch.Tensor | None = None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as Transformers' models call it (`AttentionInterface`).
+
+    Args:
+        query: (batch, heads, queries, width); key and value: (batch, heads or a divisor, keys, width).
+        attention_mask: (batch or 1, 1, queries, keys), True where a query sees a key, or numbers added to the scores.
+        dropout: the share of the probabilities that becomes zero, to 1/65536; the others grow to keep the mean.
+        position_bias: (batch or 1, heads, queries, keys), added to the scores; it learns too.
+
+    Returns:
+        (batch, queries, heads, width), and no probabilities.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
+    learns = torch.is_grad_enabled() and query.dtype in INTEGERS and dropout < 1
+    if not learns or (query.dtype == torch.float32 and dropout == 0):  # where sdpa is as fast
+        return _sdpa(  # type: ignore[no-any-return]
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=is_causal,
+            position_bias=position_bias,
+            **more,
+        )
+    if key.shape[1] != query.shape[1]:
+        key, value = (t.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for t in (key, value))
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if attention_mask is None and causal and query.shape[2] > 1:
+        attention_mask = torch.ones(1, 1, query.shape[2], key.shape[2], dtype=torch.bool).tril()
+    elif attention_mask is not None and attention_mask.dtype != torch.bool:
+        position_bias = attention_mask if position_bias is None else position_bias + attention_mask
+        attention_mask = None
+    scaling = query.shape[3] ** -0.5 if scaling is None else scaling
+    seed = int(torch.randint(2**62, ())) if dropout else 0
+    given = query, key, value, position_bias, attention_mask, scaling, dropout, seed
+    return _Attention.apply(*given), None  # type: ignore[no-untyped-call]
+
+
+class _Attention(torch.autograd.Function):
+    """dropout(softmax(scaling * Q K' + bias)) V, a few heads at a time.
+
+    The backward pass computes the probabilities anew, as FlashAttention does (Dao et al., 2022, algorithm 4), and
+    draws the mask anew from its seed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        bias: torch.Tensor | None,
+        seen: torch.Tensor | None,
+        scaling: float,
+        rate: float,
+        seed: int,
+    ) -> torch.Tensor:
+        batch, heads, queries, _ = query.shape
+        output = value.new_empty(batch, queries, heads, value.shape[3])
+        random = SFC64(seed)
+        with torch.autocast("cpu", enabled=False):
+            for part in _parts(query, key):
+                q, k, v = (_flat(tensor[part]) for tensor in (query, key, value))
+                p = torch.softmax(_scores(q, k, bias, seen, part, scaling), dim=-1)
+                if rate:
+                    p = _thinned(p, random, rate)
+                heads_last = output[part[0], :, part[1]].transpose(1, 2)
+                heads_last.copy_(_product(p, v, _growth(rate)).view(heads_last.shape))
+        ctx.save_for_backward(query, key, value, bias, seen, output)
+        ctx.scaling, ctx.rate, ctx.seed = scaling, rate, seed
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, bias, seen, output = ctx.saved_tensors
+        d_query, d_key, d_value = (torch.empty_like(tensor) for tensor in (query, key, value))
+        d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
+        # sum over keys of probability times its gradient, which the softmax's gradient needs
+        delta = (d_output.float() * output.float()).sum(-1).transpose(1, 2).to(query.dtype)
+        d_output = d_output.transpose(1, 2)
+        random, growth = SFC64(ctx.seed), _growth(ctx.rate)
+        with torch.autocast("cpu", enabled=False):
+            for part in _parts(query, key):
+                q, k, v, d_o = (_flat(tensor[part]) for tensor in (query, key, value, d_output))
+                p = torch.softmax(_scores(q, k, bias, seen, part, ctx.scaling), dim=-1)
+                kept = _thinned(p, random, ctx.rate) if ctx.rate else p
+                d_value[part] = _product(kept.transpose(1, 2), d_o, growth).view_as(d_value[part])
+                d_scores = _product(d_o, v.transpose(1, 2), growth)
+                d_scores.mul_(kept).addcmul_(p, delta[part].reshape(-1, p.shape[1], 1), value=-1)
+                d_query[part] = _product(d_scores, k, ctx.scaling).view_as(d_query[part])
+                d_key[part] = _product(d_scores.transpose(1, 2), q, ctx.scaling).view_as(d_key[part])
+                if d_bias is not None:
+                    d_bias[_of(bias, part)] += (
+                        d_scores.view(*query[part].shape[:2], *p.shape[1:])
+                        .float()
+                        .sum_to_size(bias[_of(bias, part)].shape)
+                    )
+        return d_query, d_key, d_value, d_bias, None, None, None, None
+
+
+def _parts(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of batch and heads with at most CHUNK scores together (or one head)."""
+    batch, heads, queries, _ = query.shape
+    size = queries * key.shape[2]
+    heads_at_once = min(heads, max(1, CHUNK // size))
+    rows_at_once = max(1, CHUNK // (size * heads))
+    for row in range(0, batch, rows_at_once):
+        for head in range(0, heads, heads_at_once):
+            yield slice(row, min(batch, row + rows_at_once)), slice(head, min(heads, head + heads_at_once))
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1, *tensor.shape[2:])
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, factor: float) -> torch.Tensor:
+    """factor * (a @ b), in one go."""
+    return torch.baddbmm(a.new_zeros(1, 1, 1), a, b, beta=0, alpha=factor)
+
+
+def _of(tensor: torch.Tensor, part: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The part of a tensor whose batch or heads may be one for all."""
+    rows, heads = part
+    return rows if tensor.shape[0] > 1 else slice(None), heads if tensor.shape[1] > 1 else slice(None)
+
+
+def _scores(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    bias: torch.Tensor | None,
+    seen: torch.Tensor | None,
+    part: tuple[slice, slice],
+    scaling: float,
+) -> torch.Tensor:
+    """(rows x heads, queries, keys): scaling * q k' + bias, and MASKED where a key is not seen."""
+    added = None
+    if seen is not None:
+        seen = seen[_of(seen, part)]
+        if not seen.all():
+            added = seen.to(q.dtype).sub_(1).mul_(-MASKED)
+    if bias is not None:
+        bias = bias[_of(bias, part)].to(q.dtype)
+        added = bias if added is None else bias + added
+    if added is None:
+        return _product(q, k.transpose(1, 2), scaling)
+    rows, heads = part
+    shape = rows.stop - rows.start, heads.stop - heads.start, *added.shape[2:]
+    if shape[0] > 1:
+        added = added.expand(shape).reshape(-1, *shape[2:])
+    return torch.baddbmm(added.reshape(-1, *shape[2:]), q, k.transpose(1, 2), alpha=scaling)
+
+
+def rounded(rate: float) -> float:
+    """The rate at which a dropout rate is carried out: the nearest multiple of 1/65536."""
+    return round(rate * STEPS) / STEPS
+
+
+def _growth(rate: float) -> float:
+    """What the numbers that stay are multiplied by."""
+    return 1 / (1 - rounded(rate))
+
+
+def _thinned(numbers: torch.Tensor, random: SFC64, rate: float) -> torch.Tensor:
+    """The numbers, with zeros at the given rate.
+
+    Masks are integers: torch compares and multiplies those several times as fast as bf16 and booleans.
+    """
+    words = random.random_raw(-(-numbers.numel() // 4))
+    drawn = torch.from_numpy(words.view(np.int16))[: numbers.numel()].view(numbers.shape)
+    ones = torch.empty(numbers.shape, dtype=INTEGERS[numbers.dtype])
+    torch.ge(drawn, round(rate * STEPS) - STEPS // 2, out=ones)
+    return ones.mul_(numbers.view(ones.dtype)).view(numbers.dtype)
+
+
+def mask(*given: Any, **more: Any) -> torch.Tensor | None:
+    """The attention mask as sdpa takes it; (batch, 1, 1, keys) if all queries see the same keys."""
+    seen: torch.Tensor | None = _sdpa_mask(*given, **more)
+    if seen is not None and bool((seen == seen[:, :, :1]).all()):
+        seen = seen[:, :, :1]
+    return seen
+
+
+transformers.AttentionInterface.register(ATTENTION, attention)
+transformers.AttentionMaskInterface.register(ATTENTION, mask)

@@ -1,0 +1,311 @@
+"""Training on CPUs is faster with ftkit's attention and dropout, and computes the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from ftkit import fast
+from tests.tiny import FAMILIES
+
+CPU = torch.device("cpu")
+NOTHING = 1e-6  # a rate that ftkit rounds to no dropout at all, on the way that has dropout
+Gradients = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undropping() -> str:
+    """The name of ftkit's attention without dropout, which otherwise leaves fp32 without dropout to torch."""
+
+    def attention(*given: Any, **more: Any) -> Any:
+        return fast.attention(*given, **{**more, "dropout": NOTHING})
+
+    transformers.AttentionInterface.register("undropping_sdpa", attention)
+    transformers.AttentionMaskInterface.register("undropping_sdpa", fast.mask)
+    return "undropping_sdpa"
+
+
+def model_of(folder: Path, attention: str = "sdpa", dropout: float = 0.0) -> Any:
+    config = transformers.AutoConfig.from_pretrained(folder)
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, dropout)
+    return transformers.AutoModel.from_pretrained(folder, config=config, attn_implementation=attention)
+
+
+def loss_and_gradients(folder: Path, attention: str, padded: str) -> tuple[float, Gradients]:
+    """Of a model without dropout on three rows, two of them padded; only real tokens enter the loss."""
+    model = model_of(folder, attention).train()
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(10, 60, (3, 20), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, 13:] = mask[1, 19:] = 0
+    mask = {"right": mask, "left": mask.flip(1), "none": torch.ones_like(ids)}[padded]
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.config.is_encoder_decoder:
+        inputs |= {"decoder_input_ids": ids[:, :15], "decoder_attention_mask": mask[:, :15]}
+        mask = mask[:, :15]
+    hidden = model(**inputs).last_hidden_state
+    loss = (hidden * torch.randn(hidden.shape, generator=generator) * mask[..., None]).sum() / 100
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def check_same(first: tuple[float, Gradients], second: tuple[float, Gradients], within: float = 1e-5) -> None:
+    assert first[0] == pytest.approx(second[0], rel=within, abs=1e-6)
+    assert first[1].keys() == second[1].keys()
+    largest = max(float(gradient.norm()) for gradient in first[1].values())
+    for name, gradient in first[1].items():
+        distance = float((gradient - second[1][name]).norm())
+        assert distance <= within * max(float(gradient.norm()), 0.05 * largest), name
+
+
+@pytest.mark.parametrize("padded", ["right", "left", "none"])
+@pytest.mark.parametrize("family", [*FAMILIES, "marian", "llama"])
+def test_attention_computes_what_the_plain_model_computes(
+    checkpoint_of: Callable[[str], Path], family: str, padded: str
+) -> None:
+    folder = checkpoint_of(family)
+    within = 3e-5 if family == "llama" else 1e-5  # sdpa itself is 1.7e-5 away from fp64 there: the weights are trained
+
+    found, expected = (loss_and_gradients(folder, attention, padded) for attention in ("undropping_sdpa", "sdpa"))
+    check_same(found, expected, within)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("chunk", [1, 900, 1300])
+def test_the_size_of_chunks_changes_nothing(
+    checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, family: str, chunk: int
+) -> None:
+    """Chunks of one head; of both heads of a row, and of one row after the other; of unequal numbers of rows."""
+    monkeypatch.setattr(fast, "CHUNK", chunk)
+    folder = checkpoint_of(family)
+
+    check_same(loss_and_gradients(folder, "undropping_sdpa", "right"), loss_and_gradients(folder, "sdpa", "right"))
+
+
+def test_a_scale_that_is_wrong_is_noticed(
+    checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = fast._product
+    monkeypatch.setattr(fast, "_product", lambda a, b, factor: right(a, b, factor * 1.001))
+    folder = checkpoint_of("bert")
+
+    with pytest.raises(AssertionError):
+        check_same(loss_and_gradients(folder, "undropping_sdpa", "right"), loss_and_gradients(folder, "sdpa", "right"))
+
+
+def test_bf16_is_as_exact_as_plain_bf16(checkpoint_of: Callable[[str], Path]) -> None:
+    folder = checkpoint_of("bert")
+    exact = loss_and_gradients(folder, "sdpa", "right")[1]
+
+    def error(attention: str) -> float:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            gradients = loss_and_gradients(folder, attention, "right")[1]
+        return float(sum((gradients[name] - exact[name]).square().sum() for name in exact)) ** 0.5
+
+    assert error(fast.ATTENTION) < 1.3 * error("eager")
+
+
+# Dropout of attention probabilities
+
+
+def probabilities(rate: float, dtype: torch.dtype = torch.float32, length: int = 64) -> torch.Tensor:
+    """(batch, heads, queries, keys) probabilities after dropout: what attention returns for unit vectors as values."""
+    generator = torch.Generator().manual_seed(3)
+    query, key = (torch.randn(2, 4, length, 8, generator=generator).to(dtype).requires_grad_() for _ in range(2))
+    values = torch.eye(length, dtype=dtype).expand(2, 4, length, length)
+    return fast.attention(bidirectional(), query, key, values, None, dropout=rate)[0].transpose(1, 2).detach()
+
+
+def bidirectional() -> torch.nn.Module:
+    module = torch.nn.Module()
+    module.is_causal = False
+    return module
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_attention_drops_at_the_rate_and_scales_what_stays(rate: float, dtype: torch.dtype) -> None:
+    whole = probabilities(NOTHING, dtype)
+    torch.manual_seed(5)
+    thinned = probabilities(rate, dtype)
+
+    stays = thinned != 0
+    torch.testing.assert_close(thinned[stays], (whole[stays].float() / (1 - rate)).to(dtype), rtol=0.01, atol=0)
+    assert stays.float().mean().item() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / stays.numel()) ** 0.5)
+
+
+def test_dropped_probabilities_have_the_mean_of_whole_ones() -> None:
+    torch.manual_seed(6)
+    whole, draws = probabilities(NOTHING, length=16), 2000
+    mean = torch.stack([probabilities(0.3, length=16) for _ in range(draws)]).mean(0)
+
+    spread = whole * (0.3 / 0.7 / draws) ** 0.5
+    deviations = ((mean - whole) / spread).flatten()
+    assert deviations.abs().max() < 5
+    assert deviations.square().mean().item() == pytest.approx(1, abs=0.15)
+
+
+def test_masks_of_calls_heads_rows_and_neighbours_are_independent() -> None:
+    torch.manual_seed(7)
+    first, second = ((probabilities(0.5) != 0).double() * 2 - 1 for _ in range(2))
+    pairs = {
+        "calls": (first, second),
+        "batch": (first[0], first[1]),
+        "heads": (first[:, 0], first[:, 1]),
+        "queries": (first[:, :, 1:], first[:, :, :-1]),
+        "keys": (first[..., 1:], first[..., :-1]),
+        "every fourth key": (first[..., 4:], first[..., :-4]),
+    }
+
+    correlations = {name: float((a * b).mean()) * a.numel() ** 0.5 for name, (a, b) in pairs.items()}
+    assert {name: z for name, z in correlations.items() if abs(z) > 4} == {}
+
+
+def test_masks_depend_on_torch_s_seed_alone() -> None:
+    torch.manual_seed(8)
+    first = probabilities(0.3)
+    other = probabilities(0.3)
+    torch.manual_seed(8)
+    np.random.seed(99)
+    again = probabilities(0.3)
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_attention_takes_one_number_from_torch_s_generator() -> None:
+    torch.manual_seed(9)
+    probabilities(0.3)
+    after = torch.rand(1)
+    torch.manual_seed(9)
+    torch.randint(2**62, ())
+
+    assert torch.equal(after, torch.rand(1))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_belong_to_the_mask_that_was_drawn(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against autograd through a softmax and the mask, which unit vectors as values show."""
+    monkeypatch.setattr(fast, "CHUNK", 300)
+    generator = torch.Generator().manual_seed(4)
+    query, key, value = (torch.randn(2, 3, 12, 5, generator=generator).requires_grad_() for _ in range(3))
+    bias = torch.randn(1, 3, 12, 12, generator=generator).requires_grad_()
+    weights = torch.randn(2, 12, 3, 5, generator=generator)
+    seen = torch.ones(12, 12, dtype=torch.bool).tril() if causal else torch.ones(12, 12, dtype=torch.bool)
+    module = bidirectional()
+    module.is_causal = causal
+
+    def ours(values: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(10)
+        return fast.attention(module, query, key, values, None, dropout=0.4, scaling=0.7, position_bias=bias)[0]
+
+    def reference() -> torch.Tensor:
+        stays = ours(torch.eye(12).expand(2, 3, 12, 12)).transpose(1, 2).detach() != 0
+        scores = 0.7 * query @ key.transpose(2, 3) + bias
+        p = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
+        return (p * stays / (1 - fast.rounded(0.4)) @ value).transpose(1, 2)
+
+    learned = [query, key, value, bias]
+    found = torch.autograd.grad((ours(value) * weights).sum(), learned)
+    expected = torch.autograd.grad((reference() * weights).sum(), learned)
+
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_queries_and_keys_may_differ_in_number_and_heads_share_keys() -> None:
+    generator = torch.Generator().manual_seed(11)
+    query = torch.randn(2, 4, 5, 8, generator=generator).requires_grad_()
+    key, value = (torch.randn(2, 2, 9, 8, generator=generator).requires_grad_() for _ in range(2))
+    seen = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    seen[0, ..., 6:] = False
+    weights = torch.randn(2, 5, 4, 8, generator=generator)
+    learned = [query, key, value]
+
+    found, _ = fast.attention(bidirectional(), query, key, value, seen, dropout=NOTHING)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, seen, enable_gqa=True).transpose(
+        1, 2
+    )
+
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        torch.autograd.grad((found * weights).sum(), learned),
+        torch.autograd.grad((expected * weights).sum(), learned),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_nothing_of_the_size_of_tokens_times_tokens_is_kept() -> None:
+    query, key, value = (torch.randn(1, 2, 64, 4).requires_grad_() for _ in range(3))
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
+        fast.attention(bidirectional(), query, key, value, None, dropout=0.1)
+
+    assert max(kept) == 2 * 64 * 4
+
+
+# Models
+
+
+def test_prepared_models_use_ftkit_s_attention_when_they_learn(
+    checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = transformers.AutoModel.from_pretrained(checkpoint_of("bert"), attn_implementation="sdpa")
+    fast.prepare(model, CPU)
+    calls = itertools.count()
+    monkeypatch.setattr(fast._Attention, "apply", lambda q, *rest: (next(calls), q.transpose(1, 2))[1])
+
+    model.train()(input_ids=torch.full((2, 8), 20))
+    learned = next(calls)
+    with torch.inference_mode():
+        model.eval()(input_ids=torch.full((2, 8), 20))
+
+    assert learned == model.config.num_hidden_layers
+    assert next(calls) == learned + 1
+
+
+def test_prepared_models_answer_exactly_as_before(checkpoint_of: Callable[[str], Path]) -> None:
+    plain, prepared = (transformers.AutoModel.from_pretrained(checkpoint_of("bert")).eval() for _ in range(2))
+    fast.prepare(prepared, CPU)
+    ids = torch.randint(10, 60, (3, 20), generator=torch.Generator().manual_seed(12))
+    mask = torch.ones_like(ids)
+    mask[0, 13:] = 0
+
+    with torch.inference_mode():
+        answers = [model(input_ids=ids, attention_mask=mask).last_hidden_state for model in (plain, prepared)]
+
+    assert torch.equal(*answers)
+
+
+def test_models_on_other_devices_stay_as_they_are() -> None:
+    fast.prepare(None, torch.device("cuda"))
+
+
+def test_models_with_an_attention_of_their_own_keep_it() -> None:
+    config = transformers.DebertaV2Config(
+        vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    model = transformers.AutoModel.from_config(config)
+    fast.prepare(model, CPU)
+
+    assert model.train()(input_ids=torch.full((2, 8), 20)).last_hidden_state.shape == (2, 8, 16)
+
+
+def test_what_a_prepared_model_saves_says_nothing_of_it(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model = transformers.AutoModel.from_pretrained(checkpoint_of("bert"))
+    model.save_pretrained(tmp_path / "plain")
+    fast.prepare(model, CPU)
+    model.save_pretrained(tmp_path / "prepared")
+
+    saved = [(tmp_path / name / "config.json").read_text() for name in ("plain", "prepared")]
+    assert saved[0] == saved[1]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ftkit import checkpoint, models, plan, recipes
+from ftkit import checkpoint, fast, models, plan, recipes
 from ftkit.config import Recipe
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
@@ -472,6 +472,7 @@ def _begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices:
     if recipe.hardware.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.to(devices.device)
+    fast.prepare(model, devices.device)
     return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows), notes
 
 

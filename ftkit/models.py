@@ -121,6 +121,10 @@ def load_model(
     if dropout is not None:
         _set_dropout(config, dropout)
     torch.manual_seed(seed)
+    if record.head == "text" and family(config) == "encoder":
+        if not training:
+            raise UserError(f"{folder} is an encoder without a decoder: it was not trained to write")
+        return _coupled(folder, config, tokenizer)
     model, info = _from_pretrained(auto_class, folder, config, training)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     notes = []
@@ -137,12 +141,15 @@ def load_model(
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
+    if untrained(model.config):
+        del model.config.ftkit_untrained
+        notes.append("a new model: all of it begins at random")
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
 
 
 def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[str, Any]:
-    """What a task's record has to say of a model that writes: decoder, start, decoding, label_smoothing.
+    """What a task's record has to say of a model that writes: decoder, start, positions, decoding, label_smoothing.
 
     Args:
         beams: where the recipe leaves their number open.
@@ -152,20 +159,65 @@ def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[
         "beams": beams if text.beams == "auto" else text.beams,
         **{name: getattr(text, name) for name in ("length_penalty", "sample", "temperature", "top_p")},
     }
-    start = []
-    if config.is_encoder_decoder:
-        first = config.decoder_start_token_id
+    start, kind = [], family(config)
+    if kind != "decoder":  # an encoder gets a decoder that begins as BERT's texts do
+        first = getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None
         start = [tokenizer.cls_token_id if first is None else first]
         if None in start:
             raise UserError(f"this {config.model_type} model does not say with which token its answers begin")
         if config.model_type == "bart":  # was pretrained to write its beginning-of-text token too
             start.append(config.bos_token_id)
     return {
-        "decoder": family(config) == "decoder",
+        "decoder": kind == "decoder",
         "start": start,
+        "positions": window_limit(config, tokenizer),
         "decoding": decoding,
         "label_smoothing": text.label_smoothing,
     }
+
+
+def untrained(config: Any) -> bool:
+    """Whether a checkpoint comes from `ftkit new-model` and has learned nothing yet."""
+    return bool(getattr(config, "ftkit_untrained", False))
+
+
+# Encoders whose family also has a decoder that looks at what was encoded, with the same weights otherwise.
+DECODERS = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
+MOST_LAYERS = 6  # of a decoder that begins at random
+
+
+def _coupled(folder: Path, config: Any, tokenizer: Any) -> tuple[Any, list[str]]:
+    """An encoder with a decoder behind it (Rothe et al. 2020, "BERT2BERT"), and notes.
+
+    Where the family has a decoder it begins as a copy of the encoder, and only the layers that look at what was
+    encoded are new. Others (ALBERT, DistilBERT, DeBERTa) get a new BERT decoder of their width and vocabulary.
+    """
+    encoder, _ = _from_pretrained(transformers.AutoModel, folder, config, training=True)
+    if config.model_type in DECODERS:
+        begun = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        begun.is_decoder = begun.add_cross_attention = True
+        begun.pad_token_id = tokenizer.pad_token_id
+        decoder, _ = _from_pretrained(transformers.AutoModelForCausalLM, folder, begun, training=True)
+        notes = ["coupled with a copy of itself as decoder; the layers between them begin at random"]
+    else:
+        width = config.hidden_size
+        begun = transformers.BertConfig(
+            vocab_size=encoder.get_input_embeddings().weight.shape[0],
+            hidden_size=width,
+            num_hidden_layers=min(config.num_hidden_layers, MOST_LAYERS),
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=4 * width,
+            max_position_embeddings=window_limit(config, tokenizer) or WINDOW_LIMIT,
+            is_decoder=True,
+            add_cross_attention=True,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        decoder = transformers.BertLMHeadModel._from_config(begun, dtype=torch.float32)
+        notes = ["coupled with a new BERT decoder, which begins at random"]
+    model = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder)
+    model.config.decoder_start_token_id = tokenizer.cls_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, notes
 
 
 def _auto_class(head: str, config: Any) -> Any:

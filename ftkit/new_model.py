@@ -374,6 +374,7 @@ def _model(family: str, size: str, tokenizer: Any, seed: int) -> Any:
         "t5": transformers.AutoModelForSeq2SeqLM,
     }[family]
     config = transformers.AutoConfig.for_model(family, **_shape(family, size), **_tokens(tokenizer))
+    config.ftkit_untrained = True  # until a training takes it out
     torch.manual_seed(seed)
     model = head.from_config(config, dtype=torch.float32)
     if family != "bert":

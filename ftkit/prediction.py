@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,12 +139,14 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Answers every row of a file as one of the processes of a job; rank 0 writes.
 
     Returns:
-        rows, errors (rows that could not be answered), windowed (rows of more than one window),
+        rows, errors (rows that could not be answered), windowed (rows of more than one window), notices,
         seconds, columns (those added), escaped (cells made safe for spreadsheets).
     """
     run = Run(Path(job["run"]))
     record = run.record()
     task = recipes.find(record.task)
+    if job["to"]:
+        record = task.restrict(record, job["to"])
     options = files.ReadOptions(**job["options"])
     source, rows = files.open_rows(job["input"], options, errors="keep")
     first = list(itertools.islice(rows, 100))
@@ -152,9 +155,13 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     here = replace(record, columns=columns)
     format = _output_format(job["output"], job["output_format"], source.format)
     flat = format in ("csv", "tsv", "text")
-    added = AddedColumns.beside(source.columns, task.added(record, job["all_scores"]), format)
+    columns_added = task.added(record, job["all_scores"])
+    added = AddedColumns.beside(source.columns, columns_added, format)
+    if format == "text" and len(getattr(record, "targets", ())) > 1:
+        raise UserError("plain text holds one translation a line", f"--to {record.targets[0]}, or another format")
     head, model = load_head(run, record, devices)
     counts = {"rows": 0, "errors": 0, "windowed": 0}
+    notices: Counter[str] = Counter()
     started = time.perf_counter()
     output: Any = contextlib.nullcontext()
     if devices.main:
@@ -177,6 +184,8 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             counts["windowed"] += int((features.windows_of_rows > 1).sum())
             if devices.main:
                 answers = task.answers(outputs, features, examples, head, record) if numbers else None
+                if numbers:
+                    notices.update(task.notices(answers))
                 position = {i: place for place, i in enumerate(numbers)}
                 for i, row in enumerate(chunk):
                     found = task.cells(answers, position[i], record, job["all_scores"], flat) if i in position else None
@@ -184,7 +193,13 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             progress.advance(len(chunk))
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
-    return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+    return {
+        **counts,
+        "notices": dict(notices),
+        "seconds": seconds,
+        "columns": list(added.names),
+        "escaped": escaped,
+    }
 
 
 def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:

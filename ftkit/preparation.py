@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
         share = float(load.sources(recipe.data)["validation"])
         _carve(examples, share, recipe.seed, task)
         inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
-    record = _with_windows(recipe, config, tokenizer, record)
+    record = _with_windows(recipe, config, tokenizer, record, task)
     head = task.head(record, tokenizer)
     rows, folders = {}, {}
     for split, found in examples.items():
@@ -132,7 +132,7 @@ def _tables(recipe: Recipe) -> dict[str, load.Table]:
 def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:
     """The task, its columns, and how answers are written."""
     task = recipes.find(recipe.task) if recipe.task else recipes.recognise(recipe, table.columns, table.rows)
-    columns = task.columns(recipe.data.columns, table.columns, table.rows)
+    columns = task.columns(recipe.data.columns, table.columns, table.rows, recipe=recipe)
     for role, column in columns.items():
         if role not in recipe.data.columns:
             inferred.append((f"{role} column", column))
@@ -203,11 +203,16 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -
     )
 
 
-def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> Any:
-    """The record with the length and the overlap of the windows."""
+def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task: Task) -> Any:
+    """The record with the length and the overlap of the windows.
+
+    A decoder that writes needs room for its answer behind what it reads: its windows take half of its positions.
+    """
     from ftkit import models
 
     limit = models.window_limit(config, tokenizer)
+    if limit is not None and record.head == "text" and models.family(config) == "decoder":
+        limit //= 2
     wanted = recipe.window.max_length
     length = min(limit or models.WINDOW_LIMIT, models.WINDOW_LIMIT) if wanted == "auto" else wanted
     if limit is not None and length > limit:
@@ -215,7 +220,9 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> A
             f"window.max_length is {length}; this model reads at most {limit} tokens at once",
             f"Set at most {limit}: longer texts are read in overlapping windows, not cut",
         )
-    overlap = length // 8 if recipe.window.overlap == "auto" else recipe.window.overlap
+    overlap = recipe.window.overlap
+    if overlap == "auto":
+        overlap = length // 8 if task.windows_overlap else 0
     if overlap > length // 2:
         raise UserError(f"window.overlap {overlap} is more than half of the window of {length} tokens")
     return replace(record, max_length=length, overlap=overlap)
@@ -223,7 +230,8 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> A
 
 def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> Path:
     """The cache folder named by everything that the features depend on."""
-    settings = [FEATURES_VERSION, type(head).__name__, head.max_length, head.overlap]
+    templates = {name: asdict(template) for name, template in getattr(head, "templates", {}).items()}
+    settings = [FEATURES_VERSION, type(head).__name__, head.max_length, head.overlap, templates]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update(head.tokenizer.backend_tokenizer.to_str().encode() if head.tokenizer.is_fast else b"")
     if not head.tokenizer.is_fast:
@@ -257,7 +265,14 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
 
 
 def default_learning_rate(config: Any) -> float:
-    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024."""
+    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024.
+
+    1e-3 for a model that has learned nothing yet.
+    """
+    from ftkit import models
+
+    if models.untrained(config):
+        return 1e-3
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
     return float(f"{0.04 / width:.2g}")
 

@@ -72,6 +72,7 @@ class TextHead:
             model's configuration.
         decoding: how answers are looked for.
         label_smoothing: share of a target that goes to all other tokens alike (Szegedy et al. 2016, section 7).
+        positions: tokens that the model can read at once, what it writes included; None if any number.
         seed: of sampled answers.
     """
 
@@ -84,15 +85,20 @@ class TextHead:
     decoding: Decoding
     label_smoothing: float = 0.0
     seed: int = 0
+    positions: int | None = None
 
     @property
     def width(self) -> int:
         """Tokens that any answer can have at most."""
         return self.decoding.max_new_tokens or 2 * self.max_length + 32
 
-    def limit(self, input_tokens: int) -> int:
-        """Tokens that the answer to an input can have."""
-        return min(self.width, self.decoding.max_new_tokens or 2 * input_tokens + 32)
+    def limit(self, input_tokens: int, opening_tokens: int) -> int:
+        """Tokens that the answer to an input can have, after the ones that are given."""
+        wanted = min(self.width, self.decoding.max_new_tokens or 2 * input_tokens + 32)
+        if self.positions is None:
+            return wanted
+        before = opening_tokens + (input_tokens if self.decoder else len(self.start))
+        return max(1, min(wanted, self.positions - before))
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
         """Tokenizes rows; all of their text is in the windows, and their answers are the targets."""
@@ -100,7 +106,9 @@ class TextHead:
         shape = self._frame()
         first, second = (windows.raw_ids(self.tokenizer, [row[i] for row in texts]) for i in (1, 2))
         answered = bool(texts) and len(texts[0]) == 4
-        answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts]) if answered else [[]] * len(texts)
+        answers = (
+            windows.raw_ids(self.tokenizer, [row[3] for row in texts], written=True) if answered else [[]] * len(texts)
+        )
         end = [self.tokenizer.eos_token_id] if self._eos() else [self.tokenizer.sep_token_id]
         tokens, targets = array("i"), array("i")
         starts, target_starts, given, first_window = [0], [0], [], [0]
@@ -220,7 +228,7 @@ class TextHead:
         """
         inputs = [features.tokens[features.starts[i] : features.starts[i + 1]] for i in items]
         openings = [t[:skip] for t, skip in zip(_targets(features, items), features.second[items], strict=True)]
-        limits = [self.limit(len(source)) for source in inputs]
+        limits = [self.limit(len(x), len(opening)) for x, opening in zip(inputs, openings, strict=True)]
         pad, end = self.tokenizer.pad_token_id, self._end()
         side = _left if self.decoder else _right
         batch = {
@@ -299,6 +307,13 @@ class TextHead:
             self.tokenizer.decode(ids.astype(np.int64).tolist(), skip_special_tokens=True).strip() for ids in tokens
         ]
         return written, outputs[:, 0], cut
+
+
+def token_weights(features: Features) -> NDArray[np.float32]:
+    """(rows,) as many as a row's answers have tokens, so that every token of an update weighs the same."""
+    own = np.diff(features.target_starts) - features.second
+    sums = np.add.reduceat(own, features.first_window[:-1]) if features.rows else own
+    return np.asarray(sums, dtype=np.float32)
 
 
 def _targets(features: Features, items: NDArray[np.int64]) -> list[NDArray[np.int32]]:

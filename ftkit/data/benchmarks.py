@@ -141,6 +141,40 @@ BENCHMARKS = (
         reported_split="test",
         published=Figure(0.968, "accuracy", FURTHER_PRETRAINED, SUN_2019),
     ),
+    Benchmark(
+        "squad",
+        "hub:rajpurkar/squad",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # the labels of the test split are not published
+        task="question-answering",
+        metric="f1",
+        published=Figure(
+            0.8852,
+            "f1",
+            "bert-base-uncased (2 epochs, learning rate 3e-5, batches of 12)",
+            "github.com/huggingface/transformers, examples/pytorch/question-answering/README.md",
+        ),
+    ),
+    Benchmark(
+        "squad2",
+        "hub:rajpurkar/squad_v2",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # the labels of the test split are not published
+        task="question-answering",
+        metric="f1",
+        published=Figure(0.756, "f1", "MiniLM-L6-H384-uncased", "github.com/microsoft/unilm, minilm/README.md"),
+    ),
+    Benchmark(
+        "cmrc2018",
+        "hub:hfl/cmrc2018",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # its test split on the hub is the small trial set
+        task="question-answering",
+        metric="f1",
+    ),
 )
 
 

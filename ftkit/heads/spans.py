@@ -33,7 +33,7 @@ class SpansHead:
         max_length, overlap: of the windows, in tokens.
         longest: tokens that an answer may have.
         reads_forward: whether the model is a decoder, whose first token knows nothing of the rest: "no answer"
-            is then the window's last token, else its first.
+            is then the window's last token, which is never one of the context, else its first.
     """
 
     tokenizer: Any
@@ -45,8 +45,9 @@ class SpansHead:
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
         """Tokenizes questions and contexts; all of a context is in the windows of its row."""
         eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        fallback = pad if eos is None else eos
-        return windows.encode(self.tokenizer, texts, self.max_length, self.overlap, fallback, offsets=True)
+        end = pad if eos is None else eos
+        closing = end if self.reads_forward else None
+        return windows.encode(self.tokenizer, texts, self.max_length, self.overlap, end, offsets=True, closing=closing)
 
     def nothing(self, features: Features, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """(windows,) the token of each window that stands for "no answer"."""
@@ -64,11 +65,16 @@ class SpansHead:
         for window, row in enumerate(features.row_of_window.tolist()):
             answer = answers[row]
             if answer is not None:
-                span = features.offsets[features.starts[window] : features.starts[window + 1]]
-                found = _tokens_of(np.asarray(span), *answer)
+                span = np.asarray(features.offsets[features.starts[window] : features.starts[window + 1]])
+                found = _tokens_of(span, *answer)
                 if found is not None:
                     result[window] = found
         return result
+
+    def held(self, features: Features, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(rows,) whether any window of a row has the answer that `positions` found."""
+        answered = positions[:, 0] != self.nothing(features, np.arange(len(positions)))
+        return np.bincount(features.row_of_window, weights=answered, minlength=features.rows) > 0
 
     def logits(
         self, model: Any, features: Features, items: NDArray[np.int64], device: torch.device

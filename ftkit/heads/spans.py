@@ -62,13 +62,17 @@ class SpansHead:
         everything = np.arange(len(features.starts) - 1)
         nothing = self.nothing(features, everything)
         result = np.stack([nothing, nothing], axis=1)
-        for window, row in enumerate(features.row_of_window.tolist()):
-            answer = answers[row]
-            if answer is not None:
-                span = np.asarray(features.offsets[features.starts[window] : features.starts[window + 1]])
-                found = _tokens_of(span, *answer)
-                if found is not None:
-                    result[window] = found
+        for row, answer in enumerate(answers):
+            if answer is None:
+                continue
+            own = range(*features.first_window[row : row + 2])
+            found = {window: _tokens_of(features, window, *answer) for window in own}
+            reached = {window: place for window, place in found.items() if place is not None}
+            begin = min((place[2] for place in reached.values()), default=0)
+            end = max((place[3] for place in reached.values()), default=0)
+            for window, (first, last, *characters) in reached.items():
+                if characters == [begin, end]:  # else the answer's other tokens are in the next window
+                    result[window] = first, last
         return result
 
     def held(self, features: Features, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -119,17 +123,15 @@ class SpansHead:
         return outputs
 
 
-def _tokens_of(offsets: NDArray[np.int32], begin: int, end: int) -> tuple[int, int] | None:
-    """First and last token of a window that touch the characters from begin to end, if it holds them all."""
-    inside = offsets[:, 0] >= 0
-    touching = np.flatnonzero(inside & (offsets[:, 1] > begin) & (offsets[:, 0] < end))
+def _tokens_of(features: Features, window: int, begin: int, end: int) -> tuple[int, int, int, int] | None:
+    """First and last token of a window that touch the characters from begin to end, and the characters, from and to,
+    that these tokens stand for; None if there are none."""
+    offsets = np.asarray(features.offsets[features.starts[window] : features.starts[window + 1]])
+    touching = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > begin) & (offsets[:, 0] < end))
     if not len(touching):
         return None
     first, last = int(touching[0]), int(touching[-1])
-    of_context = np.flatnonzero(inside)
-    # At the edge of a window the answer's other tokens may be in the next one.
-    whole = (first > of_context[0] or offsets[first, 0] <= begin) and (last < of_context[-1] or offsets[last, 1] >= end)
-    return (first, last) if whole else None
+    return first, last, int(offsets[first, 0]), int(offsets[last, 1])
 
 
 def best_spans(first: torch.Tensor, last: torch.Tensor, longest: int) -> torch.Tensor:

@@ -500,6 +500,8 @@ def predict_texts(
         return []
     head, model = prediction.load_head(target, record, place)
     features = head.encode(task.inputs(examples, record))
+    if (unread := np.flatnonzero(features.windows_of_rows == 0)).size:
+        raise UserError(f"text {unread[0] + 1} does not fit into a window of {head.max_length} tokens", "Shorten it")
     answers = task.answers(prediction.row_outputs(model, head, features, place), features, examples, head, record)
     return [task.answer(answers, row, examples, record) for row in range(len(rows))]
 

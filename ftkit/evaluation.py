@@ -72,6 +72,8 @@ def run_answers(
             run.work.rmdir()  # unless a training that goes on has its files there
     windowed = int((features.windows_of_rows > 1).sum())
     counts = {"rows of more than one window": windowed} if windowed else {}
+    if unread := int((features.windows_of_rows == 0).sum()):
+        counts[f"rows that do not fit into a window of {head.max_length} tokens, not answered"] = unread
     counts["unknown tokens"] = int(features.text_tokens[1])
     return task.answers(outputs, features, examples, head, record), counts
 

@@ -149,7 +149,7 @@ def load_model(
 
 
 def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[str, Any]:
-    """What a task's record has to say of a model that writes: decoder, start, positions, decoding, label_smoothing.
+    """What a task's record has to say of a model that writes: decoder, start, decoding, label_smoothing.
 
     Args:
         beams: where the recipe leaves their number open.
@@ -170,7 +170,6 @@ def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[
     return {
         "decoder": kind == "decoder",
         "start": start,
-        "positions": window_limit(config, tokenizer),
         "decoding": decoding,
         "label_smoothing": text.label_smoothing,
     }

@@ -175,18 +175,21 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             numbers = [i for i, problem in enumerate(problems) if problem is None]
             examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
             features = head.encode(task.inputs(examples, record))
+            parts = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
+            for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
+                problems[numbers[unread // parts]] = f"it does not fit into a window of {head.max_length} tokens"
             try:
                 outputs = row_outputs(model, head, features, devices, stop=stop)
             except Stopped:
                 raise SystemExit(stop.code if stop.number else 143) from None
             counts["rows"] += len(chunk)
-            counts["errors"] += len(chunk) - len(numbers)
+            counts["errors"] += sum(problem is not None for problem in problems)
             counts["windowed"] += int((features.windows_of_rows > 1).sum())
             if devices.main:
                 answers = task.answers(outputs, features, examples, head, record) if numbers else None
                 if numbers:
                     notices.update(task.notices(answers))
-                position = {i: place for place, i in enumerate(numbers)}
+                position = {i: place for place, i in enumerate(numbers) if problems[i] is None}
                 for i, row in enumerate(chunk):
                     found = task.cells(answers, position[i], record, job["all_scores"], flat) if i in position else None
                     writer.write(added.row(row.cells, found, problems[i]))

@@ -12,8 +12,8 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from ftkit.recipes.base import Examples, Task
 if TYPE_CHECKING:
     from ftkit.heads.base import Head, Rows
 
-FEATURES_VERSION = 2  # part of the cache key; raised when the arrays' meaning changes
+FEATURES_VERSION = 3  # part of the cache key; raised when the arrays' meaning changes
 
 
 @dataclass
@@ -94,11 +94,17 @@ def prepare(recipe: Recipe) -> Prepared:
     rows, folders = {}, {}
     for split, found in examples.items():
         features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
-        if split == "train" and (long := task.too_long(features, record)).any():
-            left_out[f"longer than the window of {record.max_length} tokens"] = int(long.sum())
-            examples[split] = found = found.take(np.flatnonzero(~long).tolist())
-            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
         rows[split] = Rows(features, *task.targets(found, features, head, record))
+        if split == "train" and (lost := _lost(rows[split], task, record)):
+            left_out |= {reason: len(numbers) for reason, numbers in lost.items()}
+            gone = {number for numbers in lost.values() for number in numbers}
+            examples[split] = found = found.take([i for i in range(len(found)) if i not in gone])
+            if not len(found):
+                raise UserError(
+                    f"no training rows are left: {_counts(left_out)}", "Use longer windows: --set window.max_length=512"
+                )
+            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+            rows[split] = Rows(features, *task.targets(found, features, head, record))
     return Prepared(
         recipe=_resolve(recipe, task, record, config, len(examples["train"]), inferred),
         task=task,
@@ -184,7 +190,17 @@ def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) ->
     return dict(reasons)
 
 
-def _counts(reasons: Counter[str]) -> str:
+def _lost(rows: Rows, task: Task, record: Any) -> dict[str, list[int]]:
+    """Training rows that their windows make useless: reason -> positions."""
+    long = task.too_long(rows.features, record)
+    found = {
+        f"longer than the window of {record.max_length} tokens": np.flatnonzero(long).tolist(),
+        "no window holds the whole answer": np.flatnonzero(~long & (rows.weights == 0)).tolist(),
+    }
+    return {reason: numbers for reason, numbers in found.items() if numbers}
+
+
+def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
 
 
@@ -204,15 +220,10 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -
 
 
 def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task: Task) -> Any:
-    """The record with the length and the overlap of the windows.
-
-    A decoder that writes needs room for its answer behind what it reads: its windows take half of its positions.
-    """
+    """The record with the length and the overlap of the windows."""
     from ftkit import models
 
     limit = models.window_limit(config, tokenizer)
-    if limit is not None and record.head == "text" and models.family(config) == "decoder":
-        limit //= 2
     wanted = recipe.window.max_length
     length = min(limit or models.WINDOW_LIMIT, models.WINDOW_LIMIT) if wanted == "auto" else wanted
     if limit is not None and length > limit:
@@ -230,9 +241,8 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task
 
 def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> Path:
     """The cache folder named by everything that the features depend on."""
-    templates = {name: asdict(template) for name, template in getattr(head, "templates", {}).items()}
-    settings = [FEATURES_VERSION, type(head).__name__, head.max_length, head.overlap, templates]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    settings = {name: value for name, value in vars(head).items() if name != "tokenizer"}
+    digest = hashlib.sha256(json.dumps([FEATURES_VERSION, type(head).__name__, settings], default=repr).encode())
     digest.update(head.tokenizer.backend_tokenizer.to_str().encode() if head.tokenizer.is_fast else b"")
     if not head.tokenizer.is_fast:
         for path in sorted(model_folder.glob("*")):

@@ -63,6 +63,24 @@ def rows(count: int, seed: int, fewest: int = 5, most: int = 25) -> list[Row]:
     return result
 
 
+QUESTION = "which was there"
+CREATURES = KEYWORDS["animal"]
+
+
+def questions(count: int, seed: int, fewest: int = 5, most: int = 15, unanswerable: float = 0.0) -> list[Row]:
+    """Rows of a task of questions: the answer is the one creature among the filler words of the context, or there
+    is none; in that case answer and start are empty."""
+    generator = random.Random(seed)
+    result: list[Row] = []
+    for number in range(count):
+        found = [generator.choice(CREATURES)] if generator.random() >= unanswerable else []
+        context = sentence(generator, found, fewest, most)
+        start = f" {context} ".index(f" {found[0]} ") if found else ""
+        answer = found[0] if found else ""
+        result.append({"id": f"q{number}", "question": QUESTION, "context": context, "answer": answer, "start": start})
+    return result
+
+
 def write_csv(path: Path, records: Iterable[Row]) -> Path:
     """A CSV file with the keys of the first record as its header."""
     listed = list(records)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,7 @@ def encode(
     overlap: int,
     fallback: int,
     offsets: bool = False,
+    closing: int | None = None,
 ) -> Features:
     """Tokenizes rows of one or two texts into windows of at most `max_length` tokens.
 
@@ -148,9 +149,12 @@ def encode(
         fallback: the token that stands for a row that would have none (an empty text in a family
             without special tokens).
         offsets: whether to keep which characters of the second text a token stands for.
+        closing: the token that ends every window in a family that puts none there.
     """
     pair = bool(texts) and len(texts[0]) == 2
     shape = frame(tokenizer, 2 if pair else 1)
+    if closing is not None and not shape.after:
+        shape = replace(shape, after=(closing,))
     room = max_length - shape.size
     if room < 4:
         raise UserError(

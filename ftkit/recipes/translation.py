@@ -48,7 +48,6 @@ class TranslationRecord(TaskRecord):
         templates: by target: what stands around the source text, as `heads.text.Template` has it.
         decoder: whether the model is a decoder.
         start: the first tokens of what it writes (encoder-decoders).
-        positions: tokens that the model can read at once; None if any number.
         decoding: how translations are looked for.
         label_smoothing: in training.
         untrained: whether the model had learned nothing before.
@@ -60,7 +59,6 @@ class TranslationRecord(TaskRecord):
     templates: dict[str, dict[str, str]] = field(default_factory=dict)
     decoder: bool = False
     start: list[int] | None = None
-    positions: int | None = None
     decoding: dict[str, Any] | None = None
     label_smoothing: float = 0.0
     untrained: bool = False
@@ -255,11 +253,8 @@ class Translation:
         return {}
 
     def too_long(self, features: Features, record: TranslationRecord) -> NDArray[np.bool_]:
-        """(rows,) examples whose source takes more than one window, or whose target is longer than the model writes."""
-        ends = features.target_starts[features.first_window]
-        room = record.positions or 2 * record.max_length
-        wide = features.lengths[features.first_window[:-1]] if record.decoder else np.diff(ends)
-        return np.asarray((features.windows_of_rows > 1) | (wide > room))
+        """Examples whose source takes more than one window, or whose target leaves no room for it."""
+        return np.asarray(features.windows_of_rows != 1)
 
     def default_epochs(self, rows: int, batch_size: int, record: TranslationRecord) -> tuple[int, str]:
         """As many as give 1,000 updates, from 3 to 10; a new model 10,000, up to 40."""
@@ -315,7 +310,6 @@ class Translation:
             tuple(record.start or ()),
             Decoding(**(record.decoding or {})),
             record.label_smoothing,
-            positions=record.positions,
         )
 
     def inputs(self, examples: Examples, record: TranslationRecord, training: bool = False) -> list[tuple[str, ...]]:
@@ -383,12 +377,14 @@ class Translation:
     ) -> Translations:
         """What was written for each example; the pieces of a long text one after the other."""
         pieces, scores, cut = head.texts(outputs)
-        first = features.first_window
-        join = "" if languages_without_spaces(examples.languages) else " "
-        texts = [join.join(filter(None, pieces[first[i] : first[i + 1]])) for i in range(features.rows)]
-        lowest = np.minimum.reduceat(scores, first[:-1]) if features.rows else scores
-        any_cut = np.logical_or.reduceat(cut, first[:-1]) if features.rows else cut
-        return Translations(texts, np.asarray(lowest, dtype=np.float32), np.asarray(any_cut), list(record.targets))
+        texts, lowest = [], np.zeros(features.rows, dtype=np.float32)
+        met_limit = np.zeros(features.rows, dtype=bool)
+        for row, code in enumerate(examples.languages):
+            here = slice(features.first_window[row], features.first_window[row + 1])
+            texts.append(("" if without_blanks(code) else " ").join(filter(None, pieces[here])))
+            lowest[row] = scores[here].min(initial=0.0)
+            met_limit[row] = cut[here].any()
+        return Translations(texts, lowest, met_limit, list(record.targets))
 
     def decide(self, answers: Translations, record: TranslationRecord) -> Translations:
         """The same: there is no threshold."""
@@ -563,9 +559,9 @@ class Translation:
         return Translations(texts, None, np.zeros(len(texts), dtype=bool), list(record.targets))
 
 
-def languages_without_spaces(codes: Sequence[str]) -> bool:
-    """Whether all of these languages write no blank between sentences."""
-    return bool(codes) and all(code.partition("-")[0] in ("zh", "ja", "yue", "th", "lo", "km", "my") for code in codes)
+def without_blanks(code: str) -> bool:
+    """Whether a language writes no blank between sentences."""
+    return code.partition("-")[0] in ("zh", "ja", "yue", "th", "lo", "km", "my")
 
 
 def _code(text: str) -> str:

@@ -17,10 +17,13 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ftkit import languages
 from ftkit.errors import UserError
 from ftkit.metrics.bootstrap import Floats, interval, resample
+
+Bools = NDArray[np.bool_]
 
 SCORES = ("bleu", "chrf2pp", "ter", "accuracy", "precision", "recall", "f1")
 LOWER_IS_BETTER = ("ter",)
@@ -145,8 +148,8 @@ def difference(
     Both are scored on the same resampled rows (paired bootstrap, Koehn 2004), so that what is hard for both cancels
     out. Returns "value", "low" and "high" (95%), and the "p_value" of sacreBLEU's paired bootstrap: the share of
     resamples whose absolute difference exceeds the mean of all absolute differences by more than the rows' own
-    absolute difference. It is computed here, because sacreBLEU's PairedTest takes its seed from the environment
-    and none for the seed 0.
+    absolute difference (plus one, as there); 1 if no resample shows a difference. It is computed here, because
+    sacreBLEU's PairedTest takes its seed from the environment, and none for the seed 0.
     """
     systems = [_features(hypotheses, references, target_language, (metric,)) for hypotheses in (first, second)]
 
@@ -159,7 +162,8 @@ def difference(
     most = np.inf if metric in LOWER_IS_BETTER else 100.0 if metric in ("bleu", "chrf2pp") else 1.0
     sizes = np.abs(differences)
     beyond = int((sizes[1:] - sizes[1:].mean() > sizes[0]).sum())
-    return {**interval(differences, rows, (-most, most)).as_dict(), "p_value": (beyond + 1) / len(differences)}
+    p_value = (beyond + 1) / len(sizes) if sizes.any() else 1.0
+    return {**interval(differences, rows, (-most, most)).as_dict(), "p_value": p_value}
 
 
 def _bounds(scores: Floats, name: str) -> tuple[float, float]:
@@ -271,7 +275,7 @@ def _bleu(sums: Floats) -> Floats:
     right, total = sums[:, 2:6], sums[:, 6:10]
     missing = right == 0
     precisions = _divide(np.where(missing, 0.5 ** missing.cumsum(axis=1), right), total)
-    possible = right.any(axis=1) & (total > 0).all(axis=1)
+    possible: Bools = np.logical_and(np.any(right, axis=1), np.all(total > 0, axis=1))
     logarithms = np.log(precisions, out=np.zeros_like(precisions), where=possible[:, None])
     brevity = np.exp(np.minimum(0, 1 - _divide(wanted, length)))
     return np.where(possible, 100 * brevity * np.exp(logarithms.mean(axis=1)), 0.0)

@@ -65,7 +65,7 @@ def measure(rows: int, tokens: int, options: Any) -> dict[str, Any]:
     products[(square, square), (square, square), dtype] = 0
     for (left, right, kind), count in products.items():
         a, b = torch.randn(left).to(kind), torch.randn(right).to(kind)
-        seconds = seconds_of(lambda a=a, b=b: torch.matmul(a, b), repeats)  # type: ignore[misc]
+        seconds = seconds_of(lambda a=a, b=b: torch.matmul(a, b), repeats)
         work = 2.0 * a.numel() * right[-1]
         alone += count * seconds
         operations += count * work

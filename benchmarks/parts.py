@@ -3,8 +3,8 @@
     python -m benchmarks.parts [--quick]
 
 For those who look for further speed: what dropout masks, gradient clipping and the optimizer cost in an update of
-MiniLM, what leaving out unused embeddings would save, and rows/s by the token budgets TOKENS_PER_MICROBATCH
-(ftkit/training.py) and TOKENS_PER_BATCH (ftkit/prediction.py).
+MiniLM, what leaving out unused embeddings would save, at which lengths ftkit's attention beats torch's, and tokens/s
+by the token budgets TOKENS_PER_MICROBATCH (ftkit/training.py) and TOKENS_PER_BATCH (ftkit/prediction.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ USED_EMBEDDINGS = 10_000  # of MiniLM's 30,522: about what ten thousand sentence
 def main() -> None:
     options = side_by_side.arguments(__doc__, repeats=5).parse_args()
     repeats = 1 if options.quick else options.repeats
-    table = [*parts(32, 24, repeats), *([] if options.quick else parts(32, 128, repeats)), *budgets(options, repeats)]
+    table = parts(32, 24, repeats)
+    if not options.quick:
+        table += parts(32, 128, repeats)
+    table += attention(repeats, (16, 32) if options.quick else (12, 24, 48, 96, 128, 192, 256, 384, 512))
+    table += budgets(options, repeats)
     side_by_side.report("parts", table, options.quick)
 
 
@@ -64,6 +68,29 @@ def parts(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
     }
     size = f"{rows} x {tokens}"
     return [{"what": name, "size": size, "ms": 1000 * s, "share of the update": s / whole} for name, s in found.items()]
+
+
+def attention(repeats: int, lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Milliseconds of attention with dropout, forwards and backwards, of one layer of MiniLM: ftkit's and torch's."""
+    from ftkit import fast
+    from ftkit.devices import choose_precision
+
+    dtype = torch.bfloat16 if choose_precision(torch.device("cpu")) == "bf16" else torch.float32
+    layer, found = torch.nn.Module(), []
+    layer.is_causal = False
+    for length in lengths:
+        rows = max(1, 4096 // length)
+        query, key, value = (torch.randn(rows, 12, length, 32, dtype=dtype, requires_grad=True) for _ in range(3))
+        seen = torch.ones(rows, 1, 1, length, dtype=torch.bool)
+        seen[0, ..., -2:] = False
+        given = query, key, value, seen
+        sides = {
+            "ftkit": lambda given=given: fast.attention(layer, *given, dropout=0.1)[0],
+            "torch": lambda given=given: torch.nn.functional.scaled_dot_product_attention(*given, dropout_p=0.1),
+        }
+        each = {f"{side} ms": 1000 * seconds_of(lambda f=f: f().sum().backward(), repeats) for side, f in sides.items()}
+        found.append({"what": f"attention, {dtype}", "size": f"{rows} x {length}", **each})
+    return found
 
 
 def norm(parameters: list[torch.nn.Parameter]) -> float:

@@ -2,6 +2,8 @@
 
 BIN := .venv/bin
 WORKERS ?= 2
+DATA ?= data
+BENCH ?=
 
 # The first of these that runs and is new enough; override it with `make venv PYTHON=/path/to/python`.
 PYTHON ?= $(firstword $(foreach python,python3.11 python3,$(shell \
@@ -58,8 +60,11 @@ format: .venv/installed ## put imports and code into the format that lint asks f
 soak: .venv/installed ## run the long tests
 	$(BIN)/pytest -v -m soak
 
-bench: .venv/installed ## run every benchmark, one after the other
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: .venv/installed ## run every benchmark, for hours; DATA=FOLDER holds the data sets, BENCH=--quick only tries them
+	@set -e; for name in startup hardware parts growth memory gpu; do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(BENCH); done
+	@set -e; for name in training prediction; do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name --data "$(DATA)" $(BENCH); done
 
 clean: ## remove what the other targets made (.venv, caches, builds), but never runs/
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

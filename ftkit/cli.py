@@ -19,8 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # importing Rich and its Markdown takes longer than all else that the help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")]
@@ -43,8 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, for p
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: commands that run as they stand."""
-    return "\n\n".join(["**Examples**", *(f"    {line}" for line in lines)])
+    """The end of a command's help: commands that run as they stand, each on a line of its own (after a \\b)."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 @app.callback(invoke_without_command=True)
@@ -205,7 +205,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run, or answers made elsewhere, on rows whose answers are known."""
+    """Score a run, or answers made elsewhere, on rows with answers."""
     from ftkit import commands, terminal
 
     section = _data_section(text, pair, label, format, encoding, set)
@@ -293,7 +293,7 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Answer every row of a file; all its columns and their order are kept."""
+    """Answer every row of a file, which keeps its columns and order."""
     from ftkit import commands, terminal
 
     wanted = _hardware(device, precision, processes)
@@ -411,7 +411,7 @@ def init(
 
 @app.command(epilog=examples("ftkit doctor", "ftkit doctor --json"))
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine offers: devices, precision, versions, caches, hub access."""
+    """Say what this machine offers: devices, versions, caches, hub."""
     from ftkit import doctor, terminal
 
     facts = doctor.examine()

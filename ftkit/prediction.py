@@ -11,9 +11,10 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ftkit.progress import Progress
 from ftkit.run import Run
 from ftkit.signals import Stop
 
+Part = TypeVar("Part")
 TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
 
 
@@ -169,15 +171,22 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
         output = writers.open_writer(job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"])
     show = devices.main and not job["quiet"]
+
+    def prepared(chunk: list[files.Row]) -> tuple[list[files.Row], list[str | None], list[int], Any, Features]:
+        problems = [row.error or task.problem(row, here) for row in chunk]
+        numbers = [i for i, problem in enumerate(problems) if problem is None]
+        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
+        return chunk, problems, numbers, examples, head.encode(task.inputs(examples, record))
+
+    parts = map(prepared, _chunks(itertools.chain(first, rows)))
+    # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
+    if job["input"] != "-" and record.head != "text":
+        parts = ahead(parts)
     with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
-        for chunk in _chunks(itertools.chain(first, rows)):
-            problems = [row.error or task.problem(row, here) for row in chunk]
-            numbers = [i for i, problem in enumerate(problems) if problem is None]
-            examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
-            features = head.encode(task.inputs(examples, record))
-            parts = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
+        for chunk, problems, numbers, examples, features in parts:
+            each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
             for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
-                problems[numbers[unread // parts]] = f"it does not fit into a window of {head.max_length} tokens"
+                problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
             try:
                 outputs = row_outputs(model, head, features, devices, stop=stop)
             except Stopped:
@@ -203,6 +212,18 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         "columns": list(added.names),
         "escaped": escaped,
     }
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts in their order; while one is in use, a thread makes the next.
+
+    So rows are read and tokenized while the model computes. An error is raised where its part would have come.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = thread.submit(next, parts, None)
+            yield part
 
 
 def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +351,7 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "count": "{:,}".format,
         "score": _score,
         "share": "{:.0%}".format,
@@ -360,6 +360,7 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
         "source_name": source_name,
         "command": shlex.join,
     }
+    environment.filters |= filters
     return environment.get_template(template).render(values)
 
 

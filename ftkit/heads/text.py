@@ -115,7 +115,7 @@ class TextHead:
         answered = bool(texts) and len(texts[0]) == 4
         first = windows.raw_ids(self.tokenizer, [row[1] for row in texts])
         second, places = self._located([row[2] for row in texts], wanted=answered)
-        answers = [[]] * len(texts)
+        answers: list[list[int]] = [[]] * len(texts)
         if answered:
             answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts], written=True)
         end = self._end()

@@ -178,7 +178,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
         return chunk, problems, numbers, examples, head.encode(task.inputs(examples, record))
 
-    parts = map(prepared, _chunks(itertools.chain(first, rows)))
+    parts: Iterator[Any] = map(prepared, _chunks(itertools.chain(first, rows)))
     # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
     if job["input"] != "-" and record.head != "text":
         parts = ahead(parts)

@@ -354,6 +354,9 @@ def _explain(errors: Iterable[Mapping[str, Any]], origins: Mapping[tuple[str, ..
             continue
         message = str(error["msg"]).removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
+        if section := error["type"] == "model_type" and _section(path):
+            message = f"a section stands here, with keys such as {', '.join(list(section.model_fields)[:3])}"
+            message += f"; what is meant may be {RENAMED[path[-1]]}" if path[-1] in RENAMED else ""
         if given not in messages:
             value = error["input"]
             message = message if isinstance(value, (dict, BaseModel)) else f"{value!r}: {message}"

@@ -53,20 +53,20 @@ def row_outputs(
     Raises:
         Stopped: on every process, once any of them was asked to stop.
     """
-    found: list[torch.Tensor] = []  # (windows, ...), made when the first batch shows its shape
+    found: list[NDArray[np.float32]] = []  # (windows, ...), made when the first batch shows its shape
 
     def keep(batch: MicroBatch) -> None:
-        outputs = head.outputs(model, features, batch.items, devices.device).cpu()
+        outputs = head.outputs(model, features, batch.items, devices.device).cpu().numpy()
         if not found:
-            found.append(torch.zeros((len(features.lengths), *outputs.shape[1:]), dtype=torch.float32))
+            found.append(np.zeros((len(features.lengths), *outputs.shape[1:]), dtype=np.float32))
         if batch.counted:
             found[0][batch.items] = outputs
 
     _every_batch(model, features, devices, keep, token_budget, progress, stop)
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
-    devices.sum(found)
-    return head.row_outputs(found[0].numpy(), features)
+    devices.sum([torch.from_numpy(found[0])])  # in place
+    return head.row_outputs(found[0], features)
 
 
 def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop | None = None) -> float:

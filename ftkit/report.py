@@ -142,7 +142,7 @@ def _classes(scores: Mapping[str, Any], record: Any, facts: Mapping[str, Any]) -
 def subject(record: Any) -> str:
     """What the model does, in a few words."""
     if isinstance(record, LabelsRecord):
-        return f"{record.task}{', several labels a row' if record.multi_label else ''} with {len(record.labels)} labels"
+        return f"{record.task} with {len(record.labels)} labels{', several a row' if record.multi_label else ''}"
     how = {"spans": "answers cut out of the text", "text": "written answers"}[record.head]
     return f"{record.task}, {how}"
 
@@ -275,7 +275,7 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def curves(run: Run, metric: str) -> list[dict[str, Any]]:
     """The learning curves of log.jsonl: the loss of the updates, and the validation score of the epochs."""
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    losses = [line["loss"] for line in log if "loss" in line]
+    losses = [line["loss"] for line in log if "loss" in line and "evaluation" not in line]
     scores = [line[metric] for line in log if "evaluation" in line]
     means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
     width = max(1, len(means) // SMOOTHING)

@@ -154,7 +154,7 @@ def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[
     }
     start = []
     if config.is_encoder_decoder:
-        first = config.decoder_start_token_id
+        first = getattr(config, "decoder_start_token_id", None)
         start = [tokenizer.cls_token_id if first is None else first]
         if None in start:
             raise UserError(f"this {config.model_type} model does not say with which token its answers begin")

@@ -668,7 +668,7 @@ def _at(row: Row) -> str:
 def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tuple[str, int | None]]:
     """The answers of a row as (text, start or None): a text, a list of texts or of {text, answer_start}, or
     {"text": [...], "answer_start": [...]} as `datasets` has it; none if it is said to be impossible."""
-    value = _unfolded(row.cells.get(columns["answer"]))
+    value = _unfolded(row.cells.get(columns["answer"]), (str, dict))
     impossible = row.cells.get(columns.get("impossible", ""))
     if impossible in (True, 1, "1") or (isinstance(impossible, str) and impossible.strip().lower() == "true"):
         return []
@@ -677,7 +677,7 @@ def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tupl
         if len(starts) != len(value["text"]):
             raise UserError(f"{place}: {len(value['text'])} answers and {len(starts)} starts", "Give one start each")
         value = [{"text": text, "answer_start": start} for text, start in zip(value["text"], starts, strict=True)]
-    start = _unfolded(row.cells.get(columns.get("start", "")))
+    start = _unfolded(row.cells.get(columns.get("start", "")), (int,))
     if isinstance(value, list) and isinstance(start, list):
         if len(start) != len(value):
             raise UserError(f"{place}: {len(value)} answers and {len(start)} starts", "Give one start each")
@@ -697,15 +697,14 @@ def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tupl
     return found
 
 
-def _unfolded(value: Any) -> Any:
-    """A cell of a file that knows texts alone, as the list of answers or of starts, or the object, that it holds."""
+def _unfolded(value: Any, kinds: tuple[type, ...]) -> Any:
+    """A cell of a file that knows texts alone, as the JSON list of such items, or the object of answers, in it."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
         found = json.loads(value)
     except ValueError:
         return value
-    kinds = (str, int, dict)
     whole = "text" in found if isinstance(found, dict) else all(isinstance(item, kinds) for item in found)
     return found if whole else value
 

@@ -24,7 +24,7 @@ import numpy as np
 import ftkit
 from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
-from ftkit.data import files, load
+from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
 
 Tell = Callable[[str, Any], None]
@@ -420,8 +420,9 @@ def predict(
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
-    if Path(source).exists() and Path(output).exists() and Path(source).samefile(output):
-        raise UserError(f"the answers would replace {source} while it is read", "Name another file: -o answers.csv")
+    for path in load.inputs(source, options):
+        if path.exists() and Path(output).exists() and path.samefile(output):
+            raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     count = launch.processes(hardware)
     job = {
         "verb": "predict",
@@ -513,7 +514,7 @@ def default_out(recipe: Recipe) -> str:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
     name = evaluation.data_name(source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else source)
     if name in ("train", "training"):
-        name = Path(source).resolve().parent.name or name
+        name = Path(parallel.stem(source)).resolve().parent.name or name
     return f"runs/{name}"
 
 

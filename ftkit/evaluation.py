@@ -18,6 +18,7 @@ import numpy as np
 
 from ftkit import launch, recipes
 from ftkit.config import HardwareSection
+from ftkit.data import parallel
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
 from ftkit.run import Run
@@ -34,7 +35,7 @@ def write(run: Run, name: str, result: dict[str, Any], lines: Iterable[dict[str,
 
 def data_name(source: str) -> str:
     """A folder name for the results on a source: the file's name without suffixes, or the data set's."""
-    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(source).name)
+    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(parallel.stem(source)).name)
     return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ftkit import models, plan, recipes
-from ftkit.data import files, writers
+from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
@@ -150,7 +150,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     if job["to"]:
         record = task.restrict(record, job["to"])
     options = files.ReadOptions(**job["options"])
-    source, rows = files.open_rows(job["input"], options, errors="keep")
+    source, rows = load.open_rows(job["input"], options, errors="keep")
     first = list(itertools.islice(rows, 100))
     given = _known_columns(record, job["columns"], source.columns)
     columns = task.columns(given, source.columns, first, labelled=False, record=record)

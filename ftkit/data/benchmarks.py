@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.data.load import SPLIT_NAMES
+from ftkit.data.load import SPLIT_NAMES, candidates
 from ftkit.errors import UserError
 
 
@@ -196,17 +196,17 @@ def _plain(name: str) -> str:
 
 
 def local_file(benchmark: Benchmark, folder: Path) -> str:
-    """The file in a local copy of a benchmark that holds the reported split: test.*, or validation.* or dev.*
+    """The source in a local copy of a benchmark that holds the reported split: test.*, or validation.* or dev.*
 
     Raises:
         UserError: there is none, or more than one.
     """
     names = SPLIT_NAMES[benchmark.reported_split]
-    listed = sorted(path for path in folder.glob("*.*") if path.is_file()) if folder.is_dir() else []
-    found = [str(path) for path in listed if path.name.split(".")[0].lower() in names]
+    found = candidates(folder, benchmark.reported_split) if folder.is_dir() else []
     if len(found) == 1:
         return found[0]
-    have = ", ".join(path.name for path in listed[:10]) or "no files"
+    listed = sorted(path.name for path in folder.glob("*.*")) if folder.is_dir() else []
+    have = ", ".join(listed[:10]) or "no files"
     raise UserError(
         f"{benchmark.name} is reported on its {benchmark.reported_split} split, of which {folder} should hold "
         f"one file named {'.* or '.join(names)}.*; it has {have}",

@@ -25,6 +25,10 @@ app = typer.Typer(
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run directory of a finished training.")]
+Pickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read weights from a .bin file: tensors only, but no format made to be safe."),
+]
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
 Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
@@ -86,6 +90,7 @@ def train(
         str | None, typer.Option("--model", "-m", help="Hub name, folder, run, or package:MODULE/FOLDER.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    allow_pickle: Pickle = False,
     out: Annotated[str | None, typer.Option("--out", help="The run directory; default runs/NAME.")] = None,
     text: Text = None,
     pair: Pair = None,
@@ -123,6 +128,7 @@ def train(
         "task": task,
         "model": model,
         "revision": revision,
+        "allow_pickle": allow_pickle or None,
         "out": out,
         "text": text,
         "pair": pair,
@@ -352,6 +358,7 @@ def check(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Whose vocabulary and window to check against.")
     ] = None,
+    allow_pickle: Pickle = False,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
@@ -371,6 +378,7 @@ def check(
     flags = {
         "data": data,
         "model": model,
+        "allow_pickle": allow_pickle or None,
         "text": text,
         "pair": pair,
         "label": label,

@@ -524,6 +524,7 @@ FLAGS = {
     "task": "task",
     "model": "model",
     "revision": "revision",
+    "allow_pickle": "allow_pickle",
     "out": "out",
     "text": "data.columns.text",
     "pair": "data.columns.pair",

@@ -91,7 +91,10 @@ def library_metric(name: str, references: Any, predictions: Any) -> dict[str, An
             f"Write --metric ./{name} if you mean it, or work in another folder",
         )
     import evaluate as library
+    from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        library.config.HF_EVALUATE_OFFLINE = True  # the library has a switch of its own
     try:
         metric = library.load(name)
         found = metric.compute(predictions=predictions, references=references)

@@ -77,10 +77,10 @@ def prepare(recipe: Recipe) -> Prepared:
     from ftkit import models  # brings torch and transformers, which take seconds: the data come first
     from ftkit.heads.base import Rows
 
-    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models)
+    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models, recipe.allow_pickle)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
-    config = models.load_config(model_folder)
+    config = models.load_config(model_folder, recipe.allow_pickle)
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=recipe.revision)
     record = task.settle(record, recipe, examples, config, tokenizer, inferred)

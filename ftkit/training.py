@@ -458,7 +458,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 
 def _begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
-    model_config = models.load_config(model_folder)
+    model_config = models.load_config(model_folder, recipe.allow_pickle)
     if devices.precision == "fp16" and model_config.model_type in ("t5", "mt5"):
         raise UserError("T5 overflows in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
     tokenizer = models.load_tokenizer(model_folder, model_config)
@@ -470,6 +470,7 @@ def _begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices:
         training=True,
         seed=recipe.seed,
         dropout=recipe.training.dropout,
+        allow_pickle=recipe.allow_pickle,
     )
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:

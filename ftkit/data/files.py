@@ -167,6 +167,8 @@ def open_rows(
     """
     name = str(path)
     place = "standard input" if name == "-" else name
+    if name != "-" and not os.path.exists(name):
+        raise _missing(Path(name))
     format = file_format(name, options.format)
     notes: list[str] = []
     blocks, on_disk = _unpack(name, place, _read(name, place, stdin), notes)

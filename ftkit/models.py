@@ -219,6 +219,7 @@ def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool) -> tuple[Any
             num_attention_heads=config.num_attention_heads,
             intermediate_size=4 * width,
             max_position_embeddings=window_limit(config, tokenizer) or WINDOW_LIMIT,
+            initializer_range=config.initializer_range,
             is_decoder=True,
             add_cross_attention=True,
             pad_token_id=tokenizer.pad_token_id,

@@ -171,6 +171,20 @@ def test_a_training_that_decodes_every_epoch_chooses_by_bleu(
     assert len(log) == 2 and all("bleu" in line for line in log)
 
 
+@pytest.mark.parametrize(("family", "told"), [("nllb", "eng_Latn deu_Latn"), ("mbart50", "en_XX de_DE")])
+def test_models_with_codes_of_languages_are_told_them(
+    checkpoint_of: CheckpointOf, data: Path, tmp_path: Path, family: str, told: str
+) -> None:
+    run = tmp_path / "run"
+    done = ftkit("train", data / "train.csv", "--model", checkpoint_of(family), "--out", run, "--epochs", "4", *LEARN)
+    assert done.code == 0, done.err
+    assert f"the model is told  {told}" in done.err.replace("\n", " ")
+    translated = ftkit("predict", run, "--text", "cat", *FP32)
+    assert translated.code == 0 and "deu" not in translated.out and "de_DE" not in translated.out
+    refused = ftkit("train", data / "train.csv", "--model", checkpoint_of(family), "--to", "la", "--column", "x=y")
+    assert refused.code == 2
+
+
 def test_a_new_model_learns_and_is_no_longer_new(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     made = ftkit(

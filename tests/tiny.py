@@ -167,13 +167,18 @@ def checkpoint(folder: Path, family: str) -> Path:
         },
         "marian": coupled | {"decoder_start_token_id": tokenizer.pad_token_id},
         "bart": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
+        "nllb": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
+        "mbart50": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
     }
-    config = transformers.AutoConfig.for_model(family, **shape, **ends, **shapes[family])
+    kind = {"nllb": "m2m_100", "mbart50": "mbart"}.get(family, family)
+    config = transformers.AutoConfig.for_model(kind, **shape, **ends, **shapes[family])
     pretrained = {
         "gpt2": transformers.AutoModelForCausalLM,
         "t5": transformers.AutoModelForSeq2SeqLM,
         "marian": transformers.AutoModelForSeq2SeqLM,
         "bart": transformers.AutoModelForSeq2SeqLM,
+        "nllb": transformers.AutoModelForSeq2SeqLM,
+        "mbart50": transformers.AutoModelForSeq2SeqLM,
     }.get(family, transformers.AutoModelForMaskedLM)
     torch.manual_seed(0)
     pretrained.from_config(config).save_pretrained(folder)
@@ -201,6 +206,12 @@ def _tokenizer(family: str, folder: Path) -> Any:
         learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
         made = transformers.RobertaTokenizer if family == "roberta" else transformers.BartTokenizer
         return made(**learned, model_max_length=POSITIONS)
+    if family == "nllb":
+        learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>"])
+        return transformers.NllbTokenizer(**learned, model_max_length=POSITIONS)
+    if family == "mbart50":
+        vocabulary = _unigrams(["<s>", "<pad>", "</s>", "<unk>"])
+        return transformers.MBart50Tokenizer(vocab=vocabulary, src_lang="en_XX", model_max_length=POSITIONS)
     if family == "gpt2":
         learned = _byte_pairs(["<|endoftext|>"])
         return transformers.GPT2Tokenizer(**learned, model_max_length=POSITIONS)

@@ -209,10 +209,10 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
         if split not in examples:
             continue
         known = target.work / f"{split}-outputs.npy"
-        counts: dict[str, int] = {}
         if known.exists():
             features = prepared.rows[split].features
             answers = task.answers(np.load(known), features, examples[split], prepared.head, record)
+            counts = evaluation.reading(features, prepared.head)
         else:
             answers, counts = evaluation.run_answers(target, record, examples[split], recipe.hardware, quiet)
         if split == "validation":

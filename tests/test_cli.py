@@ -308,7 +308,8 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or new.csv or reviews.csv?"),
         (
             "eval runs/reviews --benchmark sst",
-            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec\n"
+            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec, "
+            "multi30k, wmt16_en_ro\n"
             "Did you mean --benchmark sst2?",
         ),
         (

@@ -563,3 +563,10 @@ def test_the_reported_file_of_a_local_copy_is_found(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text("")
     with pytest.raises(UserError, match="one file named"):
         benchmarks.local_file(sst2, tmp_path)
+
+
+def test_line_aligned_files_of_a_local_copy_are_found_together(tmp_path: Path) -> None:
+    multi30k = benchmarks.find("Multi30k")
+    for name in ("train.en.gz", "train.de.gz", "test_2016_flickr.en.gz", "test_2016_flickr.de.gz", "README.md"):
+        (tmp_path / name).write_text("")
+    assert benchmarks.local_file(multi30k, tmp_path) == f"{tmp_path}/test_2016_flickr.{{de,en}}.gz"

@@ -21,7 +21,7 @@ class Figure:
     """A result that others published.
 
     Attributes:
-        value: from 0 to 1.
+        value: in the metric's unit: from 0 to 1, and of BLEU from 0 to 100.
         metric: by its name here, e.g. accuracy or f1_macro.
         model: what reached it, and under which conditions if they are unusual.
         source: where it was read.
@@ -174,6 +174,29 @@ BENCHMARKS = (
         reported_split="validation",  # its test split on the hub is the small trial set
         task="question-answering",
         metric="f1",
+    ),
+        "multi30k",  # the test of 2016; the original has more languages and tests (github.com/multi30k/dataset)
+        "hub:bentrevett/multi30k",
+        {"source": "en", "de": "de"},
+        validation="validation",
+        reported_split="test",
+        task="translation",
+        metric="bleu",
+    ),
+    Benchmark(
+        "wmt16_en_ro",
+        "hub:wmt/wmt16/ro-en",
+        {"source": "en", "ro": "ro"},
+        validation="validation",
+        reported_split="test",
+        task="translation",
+        metric="bleu",
+        published=Figure(
+            28.1,
+            "bleu",
+            "mBART (mbart-large-cc25 fine-tuned), without its post-processing of Romanian",
+            "huggingface.co/facebook/mbart-large-en-ro, model card",
+        ),
     ),
 )
 

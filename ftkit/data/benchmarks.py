@@ -175,6 +175,7 @@ BENCHMARKS = (
         task="question-answering",
         metric="f1",
     ),
+    Benchmark(
         "multi30k",  # the test of 2016; the original has more languages and tests (github.com/multi30k/dataset)
         "hub:bentrevett/multi30k",
         {"source": "en", "de": "de"},

@@ -267,7 +267,10 @@ def test_python_objects_are_not_made(path: Path, tmp_path: Path) -> None:
         ("- a\n", "recipe.yaml: a recipe is a list of `key: value` lines\nSee: ftkit init DATA"),
         ("text,label\n", "recipe.yaml: a recipe is a list of `key: value` lines\nSee: ftkit init DATA"),
         ("seed: [1,\n", "recipe.yaml: line 2: expected the node content, but found '<stream end>'"),
-        ("seed: 1\n---\nseed: 2\n", "recipe.yaml: line 2: but found another document"),
+        (
+            "seed: 1\n---\nseed: 2\n",
+            "recipe.yaml: line 2: expected a single document in the stream, but found another document",
+        ),
         ("model: 模型".encode("gb18030"), "recipe.yaml is not UTF-8 text (byte 9)"),
     ],
 )

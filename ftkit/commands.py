@@ -456,6 +456,36 @@ def new_recipe(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
+def new_model(
+    family: str,
+    corpus: Iterable[str],
+    out: str,
+    *,
+    size: str = "small",
+    vocabulary_size: int = 8000,
+    column: str | None = None,
+    target_codes: Iterable[str] = (),
+    seed: int = 0,
+    data: config.DataSection | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Writes a random checkpoint with a vocabulary learned from files; returns what `new_model.create` does."""
+    from ftkit import new_model
+
+    return new_model.create(
+        family,
+        size,
+        list(corpus),
+        vocabulary_size,
+        out,
+        seed=seed,
+        column=column,
+        target_codes=list(target_codes),
+        options=load.read_options(data or config.DataSection()),
+        quiet=quiet,
+    )
+
+
 def predict_texts(
     run_path: str, texts: Iterable[tuple[str, ...]], hardware: HardwareSection = ANY_HARDWARE
 ) -> list[dict[str, Any]]:

@@ -221,7 +221,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
             answers = task.decide(answers, record)
         scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
-        scores["chosen_on_these_rows"] = chosen_here(split, prepared.record != record, training)
+        scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
     target.write_json("metrics.json", result)

@@ -66,6 +66,10 @@ class QuestionsRecord(TaskRecord):
     decoding: dict[str, Any] | None = None
     label_smoothing: float = 0.0
 
+    @property
+    def chooses_threshold(self) -> bool:
+        return self.unanswerable and self.head == "spans"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -405,7 +409,7 @@ class QuestionAnswering:
         self, answers: QuestionAnswers, examples: Examples, recipe: Recipe, record: QuestionsRecord
     ) -> QuestionsRecord:
         """With the threshold of the highest mean F1, where some questions have no answer."""
-        if not record.unanswerable or record.head == "text":
+        if not record.chooses_threshold:
             return record
         return replace(record, threshold=self._threshold(answers, examples, record))
 

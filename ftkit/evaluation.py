@@ -18,6 +18,7 @@ import numpy as np
 
 from ftkit import launch, recipes
 from ftkit.config import HardwareSection
+from ftkit.data import parallel
 from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
@@ -38,7 +39,7 @@ def write(run: Run, name: str, result: dict[str, Any], lines: Iterable[dict[str,
 
 def data_name(source: str) -> str:
     """A folder name for the results on a source: the file's name without suffixes, or the data set's."""
-    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(source).name)
+    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(parallel.stem(source)).name)
     return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
 
 
@@ -99,7 +100,10 @@ def library_metric(name: str, references: Any, predictions: Any) -> dict[str, An
             f"Write --metric ./{name} if you mean it, or work in another folder",
         )
     import evaluate as library
+    from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        library.config.HF_EVALUATE_OFFLINE = True  # the library has a switch of its own
     try:
         metric = library.load(name)
         found = metric.compute(predictions=predictions, references=references)

@@ -30,7 +30,7 @@ from ftkit.errors import UserError
 from ftkit.progress import Progress
 
 FAMILIES = ("marian", "bert", "gpt2", "t5")
-SIZES = ("tiny", "small")
+SIZES = ("tiny", "mini", "small")
 
 POSITIONS = {"marian": 512, "bert": 512, "gpt2": 1024, "t5": 512}  # tokens that a model reads at most
 PIECE = 16  # characters (gpt2: bytes) of a piece at most, as in SentencePiece; no sentence becomes one token
@@ -65,7 +65,7 @@ def create(
 
     Args:
         family: one of FAMILIES.
-        size: one of SIZES: tiny for tests; small learns from nothing on a few CPU cores.
+        size: one of SIZES: tiny for tests; mini and small learn from nothing on a few CPU cores.
         corpus: files that `open_rows` reads; each is read twice, as a stream.
         vocabulary_size: tokens at most, special ones included.
         out: the folder to write; it may exist if it is empty.
@@ -374,6 +374,7 @@ def _model(family: str, size: str, tokenizer: Any, seed: int) -> Any:
         "t5": transformers.AutoModelForSeq2SeqLM,
     }[family]
     config = transformers.AutoConfig.for_model(family, **_shape(family, size), **_tokens(tokenizer))
+    config.ftkit_untrained = True  # until a training takes it out
     torch.manual_seed(seed)
     model = head.from_config(config, dtype=torch.float32)
     if family != "bert":
@@ -391,8 +392,8 @@ def _tokens(tokenizer: Any) -> dict[str, int]:
 
 def _shape(family: str, size: str) -> dict[str, Any]:
     """What the configuration says about the network; the tokens are told by `_tokens`."""
-    width, heads = {"tiny": (64, 2), "small": (256, 4)}[size]
-    layers = 2 if size == "tiny" else 3 if family == "marian" else 4
+    width, heads = {"tiny": (64, 2), "mini": (128, 4), "small": (256, 4)}[size]
+    layers = 2 if size == "tiny" else 3 if (size, family) == ("small", "marian") else 4
     if family == "bert":
         return {
             "hidden_size": width,
@@ -438,6 +439,7 @@ def _write(folder: Path, model: Any, tokenizer: Any) -> None:
     Raises:
         UserError: the disk is full, or cannot be written to; nothing is left behind.
     """
+    import transformers
     from safetensors import SafetensorError
 
     stage = folder.with_name(f".{folder.name}.partial")
@@ -445,6 +447,7 @@ def _write(folder: Path, model: Any, tokenizer: Any) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
+        transformers.logging.disable_progress_bar()
         model.save_pretrained(stage)
         tokenizer.save_pretrained(stage)
         readable = (stage / "config.json").stat().st_mode  # safetensors' files are for their owner alone

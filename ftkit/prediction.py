@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ftkit import models, plan, recipes
-from ftkit.data import files, writers
+from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
@@ -29,6 +31,7 @@ from ftkit.progress import Progress
 from ftkit.run import Run
 from ftkit.signals import Stop
 
+Part = TypeVar("Part")
 TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
 
 
@@ -50,20 +53,20 @@ def row_outputs(
     Raises:
         Stopped: on every process, once any of them was asked to stop.
     """
-    found: list[torch.Tensor] = []  # (windows, ...), made when the first batch shows its shape
+    found: list[NDArray[np.float32]] = []  # (windows, ...), made when the first batch shows its shape
 
     def keep(batch: MicroBatch) -> None:
-        outputs = head.outputs(model, features, batch.items, devices.device).cpu()
+        outputs = head.outputs(model, features, batch.items, devices.device).cpu().numpy()
         if not found:
-            found.append(torch.zeros((len(features.lengths), *outputs.shape[1:]), dtype=torch.float32))
+            found.append(np.zeros((len(features.lengths), *outputs.shape[1:]), dtype=np.float32))
         if batch.counted:
             found[0][batch.items] = outputs
 
     _every_batch(model, features, devices, keep, token_budget, progress, stop)
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
-    devices.sum(found)
-    return head.row_outputs(found[0].numpy(), features)
+    devices.sum([torch.from_numpy(found[0])])  # in place
+    return head.row_outputs(found[0], features)
 
 
 def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop | None = None) -> float:
@@ -138,23 +141,29 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Answers every row of a file as one of the processes of a job; rank 0 writes.
 
     Returns:
-        rows, errors (rows that could not be answered), windowed (rows of more than one window),
+        rows, errors (rows that could not be answered), windowed (rows of more than one window), notices,
         seconds, columns (those added), escaped (cells made safe for spreadsheets).
     """
     run = Run(Path(job["run"]))
     record = run.record()
     task = recipes.find(record.task)
+    if job["to"]:
+        record = task.restrict(record, job["to"])
     options = files.ReadOptions(**job["options"])
-    source, rows = files.open_rows(job["input"], options, errors="keep")
+    source, rows = load.open_rows(job["input"], options, errors="keep")
     first = list(itertools.islice(rows, 100))
     given = _known_columns(record, job["columns"], source.columns)
     columns = task.columns(given, source.columns, first, labelled=False, record=record)
     here = replace(record, columns=columns)
     format = _output_format(job["output"], job["output_format"], source.format)
     flat = format in ("csv", "tsv", "text")
-    added = AddedColumns.beside(source.columns, task.added(record, job["all_scores"]), format)
+    columns_added = task.added(record, job["all_scores"])
+    added = AddedColumns.beside(source.columns, columns_added, format)
+    if format == "text" and len(getattr(record, "targets", ())) > 1:
+        raise UserError("plain text holds one translation a line", f"--to {record.targets[0]}, or another format")
     head, model = load_head(run, record, devices)
     counts = {"rows": 0, "errors": 0, "windowed": 0}
+    notices: Counter[str] = Counter()
     started = time.perf_counter()
     output: Any = contextlib.nullcontext()
     if devices.main:
@@ -162,14 +171,22 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
         output = writers.open_writer(job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"])
     show = devices.main and not job["quiet"]
+
+    def prepared(chunk: list[files.Row]) -> tuple[list[files.Row], list[str | None], list[int], Any, Features]:
+        problems = [row.error or task.problem(row, here) for row in chunk]
+        numbers = [i for i, problem in enumerate(problems) if problem is None]
+        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
+        return chunk, problems, numbers, examples, head.encode(task.inputs(examples, record))
+
+    parts: Iterator[Any] = map(prepared, _chunks(itertools.chain(first, rows)))
+    # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
+    if job["input"] != "-" and record.head != "text":
+        parts = ahead(parts)
     with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
-        for chunk in _chunks(itertools.chain(first, rows)):
-            problems = [row.error or task.problem(row, here) for row in chunk]
-            numbers = [i for i, problem in enumerate(problems) if problem is None]
-            examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
-            features = head.encode(task.inputs(examples, record))
+        for chunk, problems, numbers, examples, features in parts:
+            each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
             for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
-                problems[numbers[unread]] = f"it does not fit into a window of {head.max_length} tokens"
+                problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
             try:
                 outputs = row_outputs(model, head, features, devices, stop=stop)
             except Stopped:
@@ -179,6 +196,8 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             counts["windowed"] += int((features.windows_of_rows > 1).sum())
             if devices.main:
                 answers = task.answers(outputs, features, examples, head, record) if numbers else None
+                if numbers:
+                    notices.update(task.notices(answers))
                 position = {i: place for place, i in enumerate(numbers) if problems[i] is None}
                 for i, row in enumerate(chunk):
                     found = task.cells(answers, position[i], record, job["all_scores"], flat) if i in position else None
@@ -186,7 +205,25 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             progress.advance(len(chunk))
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
-    return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+    return {
+        **counts,
+        "notices": dict(notices),
+        "seconds": seconds,
+        "columns": list(added.names),
+        "escaped": escaped,
+    }
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts in their order; while one is in use, a thread makes the next.
+
+    So rows are read and tokenized while the model computes. An error is raised where its part would have come.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = thread.submit(next, parts, None)
+            yield part
 
 
 def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:

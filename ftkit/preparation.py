@@ -77,10 +77,10 @@ def prepare(recipe: Recipe) -> Prepared:
     from ftkit import models  # brings torch and transformers, which take seconds: the data come first
     from ftkit.heads.base import Rows
 
-    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models)
+    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models, recipe.allow_pickle)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
-    config = models.load_config(model_folder)
+    config = models.load_config(model_folder, recipe.allow_pickle)
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=recipe.revision)
     record = task.settle(record, recipe, examples, config, tokenizer, inferred)
@@ -89,7 +89,7 @@ def prepare(recipe: Recipe) -> Prepared:
         share = float(load.sources(recipe.data)["validation"])
         _carve(examples, share, recipe.seed, task)
         inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
-    record = _with_windows(recipe, config, tokenizer, record)
+    record = _with_windows(recipe, config, tokenizer, record, task)
     head = task.head(record, tokenizer)
     rows, folders = {}, {}
     for split, found in examples.items():
@@ -138,7 +138,7 @@ def _tables(recipe: Recipe) -> dict[str, load.Table]:
 def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:
     """The task, its columns, and how answers are written."""
     task = recipes.find(recipe.task) if recipe.task else recipes.recognise(recipe, table.columns, table.rows)
-    columns = task.columns(recipe.data.columns, table.columns, table.rows)
+    columns = task.columns(recipe.data.columns, table.columns, table.rows, recipe=recipe)
     for role, column in columns.items():
         if role not in recipe.data.columns:
             inferred.append((f"{role} column", column))
@@ -219,7 +219,7 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -
     )
 
 
-def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> Any:
+def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task: Task) -> Any:
     """The record with the length and the overlap of the windows."""
     from ftkit import models
 
@@ -231,7 +231,9 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> A
             f"window.max_length is {length}; this model reads at most {limit} tokens at once",
             f"Set at most {limit}: longer texts are read in overlapping windows, not cut",
         )
-    overlap = length // 8 if recipe.window.overlap == "auto" else recipe.window.overlap
+    overlap = recipe.window.overlap
+    if overlap == "auto":
+        overlap = length // 8 if task.windows_overlap else 0
     if overlap > length // 2:
         raise UserError(f"window.overlap {overlap} is more than half of the window of {length} tokens")
     return replace(record, max_length=length, overlap=overlap)
@@ -273,7 +275,14 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
 
 
 def default_learning_rate(config: Any) -> float:
-    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024."""
+    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024.
+
+    1e-3 for a model that has learned nothing yet.
+    """
+    from ftkit import models
+
+    if models.untrained(config):
+        return 1e-3
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
     return float(f"{0.04 / width:.2g}")
 

@@ -115,7 +115,9 @@ class TextHead:
         answered = bool(texts) and len(texts[0]) == 4
         first = windows.raw_ids(self.tokenizer, [row[1] for row in texts])
         second, places = self._located([row[2] for row in texts], wanted=answered)
-        answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts]) if answered else [[]] * len(texts)
+        answers: list[list[int]] = [[]] * len(texts)
+        if answered:
+            answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts], written=True)
         end = self._end()
         tokens, targets = array("i"), array("i")
         starts, target_starts, given, first_window = [0], [0], [], [0]
@@ -324,6 +326,12 @@ class TextHead:
         how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         written = [self.tokenizer.decode(ids.astype(np.int64).tolist(), **how).strip() for ids in tokens]
         return written, outputs[:, 0], cut
+
+
+def token_weights(features: Features) -> NDArray[np.float32]:
+    """(rows,) as many as a row's answers have tokens, so that every token of an update weighs the same."""
+    own = np.diff(features.target_starts) - features.second
+    return np.bincount(features.row_of_window, weights=own, minlength=features.rows).astype(np.float32)
 
 
 @contextlib.contextmanager

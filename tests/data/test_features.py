@@ -19,6 +19,8 @@ from ftkit.data.features import Features, cache_folder
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
 from ftkit.recipes.base import Examples
+from ftkit.recipes.classification import Classification
+from ftkit.recipes.labelled import LabelsRecord
 
 NAMES = [field.name for field in fields(Features)]
 
@@ -206,7 +208,9 @@ GOOD_FOOD, BAD_FOOD = [2, 5, 7, 3], [2, 6, 7, 3]
 
 
 def cached(examples: Examples, by: LabelsHead | None = None) -> tuple[list[list[int]], Path]:
-    found, folder = preparation.cached_features(examples, Path("model"), by or head())
+    record = LabelsRecord(task="classification", columns={"text": "text"})
+    texts = Classification().inputs(examples, record, training=True)
+    found, folder = preparation.cached_features(texts, Path("model"), by or head())
     return window_ids(found), folder
 
 

@@ -280,6 +280,20 @@ def test_a_row_alone_is_answered_as_in_a_batch(learned: Any, family: str, beams:
 
 
 @both_families
+def test_an_untrained_model_answers_a_row_alone_as_in_a_batch(checkpoint_of: CheckpointOf, family: str) -> None:
+    """What it writes depends on every token and place of its input, also on padding if that were read."""
+    head, model = make(checkpoint_of, family, max_new_tokens=6)
+    features = head.encode(texts(tiny.questions(8, seed=2, fewest=1, most=25), family, answered=False))
+
+    together = write(head, model, features)
+    alone = np.concatenate([write(head, model, features, [i]) for i in range(8)])
+
+    np.testing.assert_allclose(together[:, 0], alone[:, 0], atol=1e-4)
+    assert together[:, 1:].tolist() == alone[:, 1:].tolist()
+    assert len(set(alone[:, 0].tolist())) == 8
+
+
+@both_families
 def test_the_score_is_the_mean_log_probability_of_what_was_written(learned: Any, family: str) -> None:
     head, model = learned(family)
     rows = tiny.questions(4, seed=2)

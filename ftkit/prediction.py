@@ -178,10 +178,9 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
         return chunk, problems, numbers, examples, head.encode(task.inputs(examples, record))
 
-    parts: Iterator[Any] = map(prepared, _chunks(itertools.chain(first, rows)))
+    made = map(prepared, _chunks(itertools.chain(first, rows)))
     # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
-    if job["input"] != "-" and record.head != "text":
-        parts = ahead(parts)
+    parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
     with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
         for chunk, problems, numbers, examples, features in parts:
             each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages

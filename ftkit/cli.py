@@ -260,6 +260,9 @@ def predict(
         bool,
         typer.Option("--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."),
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a prediction that was stopped or killed, if one is there.")
+    ] = False,
     set: Set = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -272,7 +275,7 @@ def predict(
 
     wanted = _hardware(device, precision, processes)
     if text:
-        if data is not None or output != "-" or all_scores or spreadsheet_safe:
+        if data is not None or output != "-" or all_scores or spreadsheet_safe or resume:
             raise UserError(
                 "--text stands for DATA, and its answer is printed", "Leave out DATA, -o and other output flags"
             )
@@ -301,6 +304,7 @@ def predict(
         data=section,
         all_scores=all_scores,
         spreadsheet_safe=spreadsheet_safe,
+        resume=resume,
         hardware=wanted,
         quiet=quiet or as_json,
     )

@@ -77,7 +77,7 @@ def measure(model: str, device: str, checkpoints: int, interval: float, folder: 
 
 def made_up_rows(path: Path, count: int) -> Path:
     generator = random.Random(0)
-    words = "the a of room food was very not good bad cold slow staff and we it never again lovely clean".split()
+    words = sorted({"food", "room", "was", "very", "not", "good", "bad", "cold", "slow", "staff", "lovely", "clean"})
     lines = [f"{' '.join(generator.choices(words, k=generator.randint(5, 60)))},{n % 2}" for n in range(count)]
     path.write_text("\n".join(["text,label", *lines]) + "\n")
     return path

@@ -25,6 +25,7 @@ def begin(function: Callable[[], int | None]) -> int:
         return pid
     code = 70
     try:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the threads that tokenized before the fork are not here
         code = function() or 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
@@ -44,6 +45,7 @@ def start(*arguments: str | Path, before: Callable[[], Any] | None = None, said:
         if before:
             before()
         done = tiny.ftkit(*arguments)
+        os.write(2, done.err.encode())  # pytest shows it where a test fails
         if said:
             said.write_text(done.err)
         return done.code

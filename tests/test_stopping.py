@@ -30,17 +30,20 @@ EXIT_CODES = ((signal.SIGTERM, 143), (signal.SIGINT, 130))
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_csv(tmp_path_factory.mktemp("data") / "rows.csv", rows(200, seed=7, fewest=12, most=12))
+    folder = tmp_path_factory.mktemp("data")
+    write_csv(folder / "validation.csv", rows(60, seed=8, fewest=12, most=12))
+    return write_csv(folder / "rows.csv", rows(200, seed=7, fewest=12, most=12))
 
 
 @pytest.fixture
 def command(run_of: RunOf, checkpoint_of: CheckpointOf, data: Path, tmp_path: Path) -> Callable[[str], Command]:
-    """The command line of a verb, with as many rows to train on as to evaluate."""
+    """The command line of a verb."""
 
     def arguments(verb: str) -> Command:
         if verb == "train":
             model = ("--model", checkpoint_of("bert"), "--out", tmp_path / "run")
-            return ("train", data, "--validation", data, *model, *FP32, "--epochs", "2")
+            validation = ("--validation", data.with_name("validation.csv"))
+            return ("train", data, *validation, *model, *FP32, "--epochs", "2")
         if verb == "eval":
             return ("eval", run_of("distilbert").folder, data, *FP32, "--name", "stopped")
         return ("predict", run_of("distilbert").folder, data, "-o", tmp_path / "out.csv", *FP32)

@@ -16,8 +16,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ftkit.data import writers
 from ftkit.errors import UserError
@@ -32,7 +33,7 @@ class Journal:
     """
 
     path: Path
-    file: BinaryIO
+    file: FileIO
     kept: int = 0
     added: int = 0
     earlier: Iterator[Any] = field(default_factory=lambda: iter(()))
@@ -64,7 +65,7 @@ def keep(output: str, about: Mapping[str, Any], resume: bool) -> Iterator[Journa
     """
     path = writers.beside(writers.target_of(output), "answers")
     with writers.disk_faults(str(path)):
-        file = open(path, "a+b")  # noqa: SIM115 (closed below)
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,9 +118,10 @@ def _whole_lines(path: Path) -> Iterator[tuple[Any, int]]:
             yield json.loads(content), end
 
 
-def _append(path: Path, file: BinaryIO, content: Any) -> None:
+def _append(path: Path, file: FileIO, content: Any) -> None:
     line = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
     with writers.disk_faults(str(path)):
-        file.write(hashlib.sha256(line).hexdigest().encode() + b" " + line)
-        file.flush()
+        left = memoryview(hashlib.sha256(line).hexdigest().encode() + b" " + line)
+        while left:
+            left = left[file.write(left) :]
         os.fsync(file.fileno())

@@ -65,7 +65,8 @@ def row_outputs(
     _every_batch(model, features, devices, keep, token_budget, progress, stop)
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
-    devices.sum(found)
+    with torch.inference_mode():  # in which it was made
+        devices.sum(found)
     return head.row_outputs(found[0].numpy(), features)
 
 

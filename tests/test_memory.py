@@ -41,7 +41,7 @@ needs_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="
 def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
     checkpoint_of: CheckpointOf, tmp_path: Path
 ) -> None:
-    data = write_csv(tmp_path / "train.csv", tiny.rows(512, seed=2, fewest=LONG - 3, most=LONG - 3))
+    data = write_csv(tmp_path / "train.csv", tiny.rows(256, seed=2, fewest=LONG - 3, most=LONG - 3))
     validation = write_csv(tmp_path / "validation.csv", tiny.rows(20, seed=3))
     flags = ("--epochs", "2", "--batch-size", "256", "--set", "training.dropout=0", "--validation", validation)
     command = ("train", data, "--model", checkpoint_of("bert"), *FP32, *flags)
@@ -63,10 +63,10 @@ def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
 @needs_linux
 def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("bert").folder
-    data = write_csv(tmp_path / "new.csv", tiny.rows(600, seed=5, fewest=LONG - 3, most=LONG - 3))
+    data = write_csv(tmp_path / "new.csv", tiny.rows(300, seed=5, fewest=LONG - 3, most=LONG - 3))
 
     def wide() -> None:
-        prediction.TOKENS_PER_BATCH = {"cpu": 80_000}
+        prediction.TOKENS_PER_BATCH = {"cpu": 40_000}
 
     def tight() -> None:
         wide()

@@ -292,6 +292,9 @@ def predict(
         bool,
         typer.Option("--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."),
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a prediction that was stopped or killed, if one is there.")
+    ] = False,
     set: Set = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -305,7 +308,7 @@ def predict(
     wanted = _hardware(device, precision, processes)
     rows = _texts(text, pair, question, context_file)
     if rows:
-        if data is not None or output != "-" or all_scores or spreadsheet_safe:
+        if data is not None or output != "-" or all_scores or spreadsheet_safe or resume:
             raise UserError(
                 "--text and --question stand for DATA, and their answers are printed",
                 "Leave out DATA, -o and other output flags",
@@ -328,6 +331,7 @@ def predict(
         to=_codes(to) or (),
         all_scores=all_scores,
         spreadsheet_safe=spreadsheet_safe,
+        resume=resume,
         hardware=wanted,
         quiet=quiet or as_json,
     )

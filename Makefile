@@ -2,16 +2,18 @@
 
 BIN := .venv/bin
 WORKERS ?= 2
+DATA ?= data
+BENCH ?=
 
 # The first of these that runs and is new enough; override it with `make venv PYTHON=/path/to/python`.
 PYTHON ?= $(firstword $(foreach python,python3.11 python3,$(shell \
 	$(python) -c 'import sys; print("$(python)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format soak bench clean
+.PHONY: help venv demo demo-qa demo-translation test lint format soak bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: .venv/installed ## make .venv with the exact versions of constraints.txt (needs Python 3.11 or newer)
 
@@ -31,6 +33,17 @@ demo: .venv/installed ## train, evaluate and predict with a small model that nee
 	$(BIN)/ftkit predict runs/demo recipes/samples/new_reviews.csv -o runs/demo/new_reviews.csv
 	@head -n 4 runs/demo/new_reviews.csv
 
+demo-qa: .venv/installed ## the same for questions about a passage
+	$(BIN)/ftkit train --recipe recipes/demo-qa.yaml --overwrite
+	$(BIN)/ftkit predict runs/demo-qa --question 'What did the first library stand in?' --context-file recipes/samples/passage.txt
+
+demo-translation: .venv/installed ## the same for translation, from a model that knows nothing
+	rm -rf runs/demo-new-model
+	$(BIN)/ftkit new-model --family marian --size tiny --corpus recipes/samples/phrases.tsv --vocab-size 1000 \
+		--out runs/demo-new-model
+	$(BIN)/ftkit train --recipe recipes/demo-translation.yaml --model runs/demo-new-model --overwrite
+	$(BIN)/ftkit predict runs/demo-translation --text 'The kitchen is small.'
+
 # One thread a worker: torch would otherwise start as many threads as there are cores in each of them.
 test: .venv/installed ## run the tests (WORKERS=2 processes), without those marked soak
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --durations 10
@@ -47,8 +60,11 @@ format: .venv/installed ## put imports and code into the format that lint asks f
 soak: .venv/installed ## run the long tests
 	$(BIN)/pytest -v -m soak
 
-bench: .venv/installed ## run every benchmark, one after the other
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: .venv/installed ## run every benchmark, for hours; DATA=FOLDER holds the data sets, BENCH=--quick only tries them
+	@set -e; for name in startup hardware parts growth memory gpu; do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(BENCH); done
+	@set -e; for name in training prediction; do \
+		echo "== $$name"; $(BIN)/python -m benchmarks.$$name --data "$(DATA)" $(BENCH); done
 
 clean: ## remove what the other targets made (.venv, caches, builds), but never runs/
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -134,8 +134,15 @@ def save_training(folder: Path, tensors: dict[str, torch.Tensor], state: dict[st
 
 
 def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts weights and optimizer back as they were, and returns the state."""
-    tensors = load_file(folder / "training.safetensors")
+    """Puts weights and optimizer back as they were, and returns the state.
+
+    Raises:
+        UserError: the file holds no tensors; its hash only says that it was written so.
+    """
+    try:
+        tensors = load_file(folder / "training.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / 'training.safetensors'} cannot be read: {error}", "Train again") from None
     with torch.no_grad():
         for name, tensor in _model_tensors(model).items():
             tensor.copy_(tensors[name])

@@ -19,15 +19,23 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # importing Rich and its Markdown takes longer than all else that the help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run directory of a finished training.")]
+Pickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read weights from a .bin file: tensors only, but no format made to be safe."),
+]
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
 Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="CODE", help="Translation: language of the source, e.g. en.")
+]
+To = Annotated[str | None, typer.Option("--to", metavar="CODES", help="Translation: into which languages, e.g. de,fr.")]
 Format = Annotated[str | None, typer.Option("--format", help="Of the input, if its name does not tell.")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Of the input, e.g. gb18030.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe.")]
@@ -39,8 +47,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, for p
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: commands that run as they stand."""
-    return "\n\n".join(["**Examples**", *(f"    {line}" for line in lines)])
+    """The end of a command's help: commands that run as they stand, each on a line of its own (after a \\b)."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 @app.callback(invoke_without_command=True)
@@ -63,6 +71,8 @@ def top(
         "ftkit train reviews.csv",
         "ftkit train reviews.csv --model google-bert/bert-base-uncased --epochs 4 --out runs/bert",
         "ftkit train train.tsv --validation dev.tsv --set training.schedule=cosine",
+        "ftkit train questions.json --model distilbert/distilbert-base-uncased",
+        "ftkit train pairs.tsv --from en --to de --model google-t5/t5-small",
         "ftkit train --recipe runs/reviews/recipe.yaml --overwrite",
         "ftkit train more.csv --model runs/reviews --out runs/more",
         "ftkit train --resume runs/reviews",
@@ -73,15 +83,20 @@ def train(
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="FILE", help="A recipe, e.g. of an earlier run.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="classification or sentiment.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification, sentiment, question-answering or translation.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Hub name, folder, run, or package:MODULE/FOLDER.")
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
+    allow_pickle: Pickle = False,
     out: Annotated[str | None, typer.Option("--out", help="The run directory; default runs/NAME.")] = None,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    source_language: From = None,
+    to: To = None,
     validation: Annotated[str | None, typer.Option(help="A file, or a share such as 0.1 of the training rows.")] = None,
     test: Annotated[str | None, typer.Option(help="A file that is scored once, after training.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
@@ -113,10 +128,13 @@ def train(
         "task": task,
         "model": model,
         "revision": revision,
+        "allow_pickle": allow_pickle or None,
         "out": out,
         "text": text,
         "pair": pair,
         "label": label,
+        "from_": source_language,
+        "to": _codes(to),
         "validation": _number(validation),
         "test": test,
         "epochs": epochs,
@@ -162,6 +180,7 @@ def train(
         "ftkit eval runs/reviews test.csv",
         "ftkit eval runs/reviews --benchmark sst2",
         "ftkit eval test.csv --predictions answers.csv",
+        "ftkit eval test.tsv --from en --to de --predictions ours.de --predictions theirs.de",
     ),
 )
 def evaluate(
@@ -170,7 +189,8 @@ def evaluate(
     benchmark: Annotated[str | None, typer.Option(help="A well-known benchmark instead of DATA.")] = None,
     benchmark_dir: Annotated[str | None, typer.Option(help="Folder with a local copy of the benchmark.")] = None,
     predictions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Score these answers, one a row of DATA.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Score these answers, one a row of DATA; further files are compared."),
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A further metric of the library `evaluate`.")] = None,
     allow_metric_code: Annotated[
@@ -180,6 +200,8 @@ def evaluate(
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    source_language: From = None,
+    to: To = None,
     format: Format = None,
     encoding: Encoding = None,
     set: Set = None,
@@ -189,7 +211,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run, or answers made elsewhere, on rows whose labels are known."""
+    """Score a run, or answers made elsewhere, on rows with answers."""
     from ftkit import commands, terminal
 
     section = _data_section(text, pair, label, format, encoding, set)
@@ -204,8 +226,9 @@ def evaluate(
         run_path,
         benchmark=benchmark,
         benchmark_dir=benchmark_dir,
-        predictions=predictions,
+        predictions=predictions or (),
         data=section,
+        languages=_languages(source_language, to),
         name=name,
         hardware=wanted,
         extra_metrics=metric or (),
@@ -226,6 +249,8 @@ def evaluate(
         "ftkit predict runs/reviews new.csv -o answers.csv",
         "ftkit predict runs/reviews new.jsonl -o answers.parquet --all-scores",
         'ftkit predict runs/reviews --text "Came cold, and nobody apologised."',
+        'ftkit predict runs/squad --question "Who built the bridge?" --context-file page.txt',
+        "ftkit predict runs/multi30k new.en --to de -o new.de",
         "cat new.csv | ftkit predict runs/reviews - --format csv -o - | head",
     )
 )
@@ -242,6 +267,13 @@ def predict(
         list[str] | None, typer.Option("--text", metavar="TEXT", help="Answer this text; may be repeated.")
     ] = None,
     pair: Annotated[list[str] | None, typer.Option("--pair", metavar="TEXT", help="The second text of a pair.")] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", metavar="TEXT", help="Answer this question; may be repeated.")
+    ] = None,
+    context_file: Annotated[
+        str | None, typer.Option("--context-file", metavar="FILE", help="The text that holds the answers, or -.")
+    ] = None,
+    to: To = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -254,7 +286,7 @@ def predict(
     output_format: Annotated[str | None, typer.Option(help="Of the output, if its name does not tell.")] = None,
     encoding: Encoding = None,
     all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Add a column with the score of every label.")
+        bool, typer.Option("--all-scores", help="Add the score of every label, or every answer considered.")
     ] = False,
     spreadsheet_safe: Annotated[
         bool,
@@ -270,26 +302,20 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Label every row of a file; all its columns and their order are kept."""
-    from ftkit import commands
+    """Answer every row of a file, which keeps its columns and order."""
+    from ftkit import commands, terminal
 
     wanted = _hardware(device, precision, processes)
-    if text:
+    rows = _texts(text, pair, question, context_file)
+    if rows:
         if data is not None or output != "-" or all_scores or spreadsheet_safe or resume:
             raise UserError(
-                "--text stands for DATA, and its answer is printed", "Leave out DATA, -o and other output flags"
+                "--text and --question stand for DATA, and their answers are printed",
+                "Leave out DATA, -o and other output flags",
             )
         _join(device)
-        if pair and len(pair) != len(text):
-            raise UserError(f"{len(text)} --text and {len(pair)} --pair were given", "Give one --pair for each --text")
-        pairs = zip(text, pair, strict=True) if pair else ((t,) for t in text)
-        for answer in commands.predict_texts(run, pairs, wanted):
-            if as_json:
-                print(json.dumps(answer, ensure_ascii=False))
-            else:
-                label = ", ".join(answer["label"]) if isinstance(answer["label"], list) else answer["label"]
-                scores = ", ".join(f"{name} {value:.3f}" for name, value in answer["scores"].items())
-                print(f"{label or 'no label'}\t({scores})")
+        for answer in commands.predict_texts(run, rows, wanted, to=_codes(to) or ()):
+            print(json.dumps(answer, ensure_ascii=False) if as_json else terminal.answer_line(answer))
         return
     if data is None:
         raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
@@ -302,6 +328,7 @@ def predict(
         output,
         output_format=output_format,
         data=section,
+        to=_codes(to) or (),
         all_scores=all_scores,
         spreadsheet_safe=spreadsheet_safe,
         resume=resume,
@@ -317,6 +344,8 @@ def predict(
             line += f"; {facts['errors']:,} could not be answered: see their {facts['columns'][-1]} column"
         if facts["windowed"]:
             line += f"; {facts['windowed']:,} were longer than one window and read in several"
+        for what, count in facts["notices"].items():
+            line += f"; {count:,} {what}"
         if facts["escaped"]:
             line += f"; {facts['escaped']:,} cells made safe for spreadsheets"
         print(line, file=sys.stderr)
@@ -333,9 +362,12 @@ def check(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Whose vocabulary and window to check against.")
     ] = None,
+    allow_pickle: Pickle = False,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    source_language: From = None,
+    to: To = None,
     validation: Annotated[str | None, typer.Option(help="A file, or a share of the training rows.")] = None,
     test: Annotated[str | None, typer.Option(help="A test file, to look for shared texts.")] = None,
     format: Format = None,
@@ -350,9 +382,12 @@ def check(
     flags = {
         "data": data,
         "model": model,
+        "allow_pickle": allow_pickle or None,
         "text": text,
         "pair": pair,
         "label": label,
+        "from_": source_language,
+        "to": _codes(to),
         "validation": _number(validation),
         "test": test,
         "format": format,
@@ -386,9 +421,61 @@ def init(
         print(commands.new_recipe(_recipe(None, flags, None)), end="")
 
 
+@app.command(
+    name="new-model",
+    epilog=examples(
+        "ftkit new-model --family bert --size tiny --corpus reviews.csv --vocab-size 400 --out models/bert",
+        "ftkit new-model --family marian --corpus train.tsv --corpus dev.tsv --target-code de --out models/marian",
+        "ftkit new-model --family t5 --corpus reviews.csv --column text --vocab-size 2000 --out models/t5",
+    ),
+)
+def new_model(
+    family: Annotated[str, typer.Option("--family", help="marian, bert, gpt2 or t5.")],
+    corpus: Annotated[
+        list[str], typer.Option("--corpus", metavar="FILE", help="A file of texts in any format; may be repeated.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    size: Annotated[str, typer.Option("--size", help="tiny (for tests) or small.")] = "small",
+    vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens at most, special ones included.")] = 8000,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="Of the texts; default: every column with text.")
+    ] = None,
+    target_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target-code", metavar="CODE", help="marian: a language to translate into, e.g. de; may be repeated."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the weights.")] = 0,
+    format: Format = None,
+    encoding: Encoding = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model that has learned nothing yet, with a vocabulary of your own texts."""
+    from ftkit import commands, terminal
+
+    result = commands.new_model(
+        family,
+        corpus,
+        out,
+        size=size,
+        vocabulary_size=vocab_size,
+        column=column,
+        target_codes=target_code or (),
+        seed=seed,
+        data=_data_section(None, None, None, format, encoding, None),
+        quiet=quiet or as_json,
+    )
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    terminal.show_new_model(result)
+
+
 @app.command(epilog=examples("ftkit doctor", "ftkit doctor --json"))
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine offers: devices, precision, versions, caches, hub access."""
+    """Say what this machine offers: devices, versions, caches, hub."""
     from ftkit import doctor, terminal
 
     facts = doctor.examine()
@@ -421,6 +508,45 @@ def _data_section(
             "Only keys of the section data can be set: --set data.header=false",
         )
     return _recipe(None, flags, set).data
+
+
+def _languages(source: str | None, to: str | None) -> Any:
+    """The languages part of a recipe from the flags."""
+    return _recipe(None, {"from_": source, "to": _codes(to)}, None).languages
+
+
+def _codes(text: str | None) -> list[str] | None:
+    """The codes of a list such as de,fr."""
+    return None if text is None else [code.strip() for code in text.split(",") if code.strip()]
+
+
+def _texts(
+    text: list[str] | None, pair: list[str] | None, question: list[str] | None, context_file: str | None
+) -> list[tuple[str, ...]]:
+    """The rows that were given as flags: texts, pairs of texts, or questions about one file."""
+    if bool(question) != bool(context_file):
+        raise UserError(
+            "a question needs a text to be answered from, and the text a question",
+            'ftkit predict RUN --question "..." --context-file FILE',
+        )
+    if question and (text or pair):
+        raise UserError("--question and --text are for different runs", "Give one of them")
+    if pair and len(pair) != len(text or ()):
+        raise UserError(
+            f"{len(text or ())} --text and {len(pair)} --pair were given", "Give one --pair for each --text"
+        )
+    if question:
+        context = _whole_text(str(context_file))
+        return [(each, context) for each in question]
+    return list(zip(text or (), pair, strict=True)) if pair else [(each,) for each in text or ()]
+
+
+def _whole_text(path: str) -> str:
+    content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8") from None
 
 
 def _hardware(device: str, precision: str, processes: int | None) -> Any:

@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import numpy as np
 import ftkit
 from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
-from ftkit.data import files, load
+from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
 
 Tell = Callable[[str, Any], None]
@@ -210,10 +210,10 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
         if split not in examples:
             continue
         known = target.work / f"{split}-outputs.npy"
-        counts: dict[str, int] = {}
         if known.exists():
             features = prepared.rows[split].features
             answers = task.answers(np.load(known), features, examples[split], prepared.head, record)
+            counts = evaluation.reading(features, prepared.head)
         else:
             answers, counts = evaluation.run_answers(target, record, examples[split], recipe.hardware, quiet)
         if split == "validation":
@@ -222,7 +222,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
             answers = task.decide(answers, record)
         scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
-        scores["chosen_on_these_rows"] = chosen_here(split, prepared.record != record, training)
+        scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
     target.write_json("metrics.json", result)
@@ -246,7 +246,8 @@ def score_answers(
     result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
     evaluation.write(target, name, result, task.lines(answers, examples, record))
     for file, content in task.official(answers, examples, record).items():
-        target.write_json(f"eval/{name}/{file}", content)
+        write = target.write_text if isinstance(content, str) else target.write_json
+        write(f"eval/{name}/{file}", content)
     return result
 
 
@@ -256,8 +257,9 @@ def evaluate(
     *,
     benchmark: str | None = None,
     benchmark_dir: str | None = None,
-    predictions: str | None = None,
+    predictions: Sequence[str] = (),
     data: config.DataSection | None = None,
+    languages: config.LanguagesSection | None = None,
     name: str | None = None,
     hardware: HardwareSection = ANY_HARDWARE,
     extra_metrics: Iterable[str] = (),
@@ -288,15 +290,20 @@ def evaluate(
     if source is None:
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
     table = _load_or_spool(source, data)
-    if predictions is not None and (extra_metrics or name):
+    languages = languages or config.LanguagesSection()
+    if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
-    if predictions is not None:
-        return _evaluate_foreign(table, run_path, predictions, data)
+    if predictions:
+        return _evaluate_foreign(table, run_path, predictions, data, languages)
+    if languages.source is not None:
+        raise UserError("the run knows its source language", "Leave out --from")
     if run_path is None:
         raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
     target = run.open_run(run_path)
     record = target.record()
     task = recipes.find(record.task)
+    if languages.targets:
+        record = task.restrict(record, languages.targets)
     examples = _examples(record, table, data.columns)
     task.align(examples, record)
     folder = name or evaluation.free_name(target, evaluation.data_name(source), table.sha256)
@@ -361,9 +368,16 @@ def _benchmark(
 
 
 def _evaluate_foreign(
-    table: load.Table, run_path: str | None, predictions: str, data: config.DataSection
+    table: load.Table,
+    run_path: str | None,
+    predictions: Sequence[str],
+    data: config.DataSection,
+    languages: config.LanguagesSection,
 ) -> dict[str, Any]:
-    """Scores answers of another system; with a run, in the run's terms and against its baselines."""
+    """Scores answers of another system; with a run, in the run's terms and against its baselines.
+
+    Further systems are scored too, and compared with the first one on the same rows.
+    """
     rivals = None
     if run_path is not None:
         target = run.open_run(run_path)
@@ -371,17 +385,23 @@ def _evaluate_foreign(
         task = recipes.find(record.task)
         rivals = task.load_rivals(target.folder / "baselines")
     else:
-        like = Recipe(data=data)
+        like = Recipe(data=data, languages=languages)
         task = recipes.recognise(like, table.columns, table.rows)
         if task.name == "sentiment":  # without a training, labels mean what is written
             task = recipes.find("classification")
         record = task.foreign_record(table, like)
     examples = _examples(record, table, data.columns)
     task.align(examples, record)
-    answers = task.foreign_answers(predictions, files.ReadOptions(encoding=data.encoding), examples, record)
+    options = files.ReadOptions(encoding=data.encoding)
+    answers = task.foreign_answers(predictions[0], options, examples, record)
     result = task.score(answers, examples, rivals, record)
-    result |= {"task": record.task, "source": examples.source, "counts": examples.counts}
-    return result | {"predictions": predictions, "chosen_on_these_rows": [], "reading": {}}
+    others = {}
+    for other in predictions[1:]:
+        theirs = task.foreign_answers(other, options, examples, record)
+        scores = task.score(theirs, examples, rivals, record)["scores"]
+        others[other] = {"scores": scores, "difference": task.compare(answers, theirs, examples, record)}
+    result |= {"task": record.task, "source": examples.source, "counts": examples.counts, "others": others}
+    return result | {"predictions": list(predictions), "chosen_on_these_rows": [], "reading": {}}
 
 
 def _examples(record: Any, table: load.Table, given: dict[str, str]) -> Any:
@@ -398,6 +418,7 @@ def predict(
     *,
     output_format: str | None = None,
     data: config.DataSection | None = None,
+    to: Sequence[str] = (),
     all_scores: bool = False,
     spreadsheet_safe: bool = False,
     resume: bool = False,
@@ -415,8 +436,9 @@ def predict(
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
-    if Path(source).exists() and Path(output).exists() and Path(source).samefile(output):
-        raise UserError(f"the answers would replace {source} while it is read", "Name another file: -o answers.csv")
+    for path in load.inputs(source, options):
+        if path.exists() and Path(output).exists() and path.samefile(output):
+            raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     files_only = source != "-" and output != "-" and (Path(output).is_file() or not Path(output).exists())
     if resume and not files_only:
         raise UserError("--resume goes on from file to file only", "Name a file for DATA, and one for the answers: -o")
@@ -429,6 +451,7 @@ def predict(
         "output_format": output_format,
         "options": {name: getattr(options, name) for name in options.__dataclass_fields__},
         "columns": dict(data.columns),
+        "to": list(to),
         "all_scores": all_scores,
         "spreadsheet_safe": spreadsheet_safe,
         "journal": files_only,
@@ -475,8 +498,42 @@ def new_recipe(recipe: Recipe) -> str:
     return "\n".join(lines) + "\n"
 
 
+def new_model(
+    family: str,
+    corpus: Iterable[str],
+    out: str,
+    *,
+    size: str = "small",
+    vocabulary_size: int = 8000,
+    column: str | None = None,
+    target_codes: Iterable[str] = (),
+    seed: int = 0,
+    data: config.DataSection | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Writes a random checkpoint with a vocabulary learned from files; returns what `new_model.create` does."""
+    from ftkit import new_model
+
+    return new_model.create(
+        family,
+        size,
+        list(corpus),
+        vocabulary_size,
+        out,
+        seed=seed,
+        column=column,
+        target_codes=list(target_codes),
+        options=load.read_options(data or config.DataSection()),
+        quiet=quiet,
+    )
+
+
 def predict_texts(
-    run_path: str, texts: Iterable[tuple[str, ...]], hardware: HardwareSection = ANY_HARDWARE
+    run_path: str,
+    texts: Iterable[tuple[str, ...]],
+    hardware: HardwareSection = ANY_HARDWARE,
+    *,
+    to: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Answers texts at once: the cells that `predict` would add to a row of a file, with every score."""
     from ftkit import devices, prediction
@@ -484,6 +541,8 @@ def predict_texts(
     target = run.open_run(run_path)
     record = target.record()
     task = recipes.find(record.task)
+    if to:
+        record = task.restrict(record, to)
     place = devices.open_devices(hardware.device, hardware.precision)
     rows = list(texts)
     examples = task.from_texts(rows, record)
@@ -491,6 +550,8 @@ def predict_texts(
         return []
     head, model = prediction.load_head(target, record, place)
     features = head.encode(task.inputs(examples, record))
+    if (unread := np.flatnonzero(features.windows_of_rows == 0)).size:
+        raise UserError(f"text {unread[0] + 1} does not fit into a window of {head.max_length} tokens", "Shorten it")
     answers = task.answers(prediction.row_outputs(model, head, features, place), features, examples, head, record)
     return [task.answer(answers, row, examples, record) for row in range(len(rows))]
 
@@ -502,7 +563,7 @@ def default_out(recipe: Recipe) -> str:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
     name = evaluation.data_name(source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else source)
     if name in ("train", "training"):
-        name = Path(source).resolve().parent.name or name
+        name = Path(parallel.stem(source)).resolve().parent.name or name
     return f"runs/{name}"
 
 
@@ -512,10 +573,13 @@ FLAGS = {
     "task": "task",
     "model": "model",
     "revision": "revision",
+    "allow_pickle": "allow_pickle",
     "out": "out",
     "text": "data.columns.text",
     "pair": "data.columns.pair",
     "label": "data.columns.label",
+    "from_": "languages.source",
+    "to": "languages.targets",
     "validation": "data.validation",
     "test": "data.test",
     "epochs": "training.epochs",
@@ -539,7 +603,7 @@ def assignments(flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> lis
             f"there is no setting {sorted(unknown)[0]!r}", f"There are {', '.join(FLAGS)}; others through set="
         )
     given = [
-        Setting(tuple(FLAGS[name].split(".")), value, f"--{name.replace('_', '-')}")
+        Setting(tuple(FLAGS[name].split(".")), value, f"--{name.rstrip('_').replace('_', '-')}")
         for name, value in flags.items()
         if value is not None
     ]

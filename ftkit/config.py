@@ -160,6 +160,7 @@ class Recipe(Section):
     )
     model: str = Field("auto", description="folder, run, hub name, or package:MODULE/FOLDER")
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
+    allow_pickle: bool = Field(False, description="read weights from pytorch_model.bin where there are no safetensors")
     out: str | None = Field(None, description="run directory (default: runs/NAME OF THE DATA)")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
     data: DataSection = Field(default_factory=DataSection)
@@ -237,13 +238,22 @@ class _Dumper(yaml.SafeDumper):
     """Quotes whatever the loader would take for a number."""
 
 
-# YAML 1.1 reads 2e-5 as text, because it wants a dot: this is YAML 1.2's pattern for numbers.
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)$"),
-        list("-+0123456789."),
-    )
+# What a plain word means in YAML 1.2. YAML 1.1 reads 2e-5 as text, the language code `no` as false, 1:30 as 90,
+# 010 as 8, and a date as no text.
+_PLAIN = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)|[-+]?([0-9]*\.[0-9]+|[0-9]+\.)"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+}
+_Loader.yaml_implicit_resolvers = {}
+for _class in (_Loader, _Dumper):  # the dumper also quotes what YAML 1.1 would take for something else
+    for _kind, (_pattern, _first) in _PLAIN.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 def scalar(text: str) -> Any:
@@ -312,7 +322,9 @@ def _settings(loader: _Loader, node: Any, path: tuple[str, ...], file: str) -> I
 def _problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f"line {mark.line + 1}: " if mark else ""
-    return where + str(getattr(error, "problem", None) or error)
+    expected = str(getattr(error, "context", None) or "")
+    expected = f"{expected}, " if expected.startswith("expected") else ""
+    return where + expected + str(getattr(error, "problem", None) or error)
 
 
 def resolve(settings: Iterable[Setting]) -> Recipe:
@@ -354,6 +366,9 @@ def _explain(errors: Iterable[Mapping[str, Any]], origins: Mapping[tuple[str, ..
             continue
         message = str(error["msg"]).removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
+        if section := error["type"] == "model_type" and _section(path):
+            message = f"a section stands here, with keys such as {', '.join(list(section.model_fields)[:3])}"
+            message += f"; what is meant may be {RENAMED[path[-1]]}" if path[-1] in RENAMED else ""
         if given not in messages:
             value = error["input"]
             message = message if isinstance(value, (dict, BaseModel)) else f"{value!r}: {message}"

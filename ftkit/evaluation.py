@@ -12,15 +12,20 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ftkit import launch, recipes
 from ftkit.config import HardwareSection
+from ftkit.data import parallel
+from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
 from ftkit.run import Run
+
+if TYPE_CHECKING:
+    from ftkit.heads.base import Head
 
 
 def write(run: Run, name: str, result: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Path:
@@ -34,7 +39,7 @@ def write(run: Run, name: str, result: dict[str, Any], lines: Iterable[dict[str,
 
 def data_name(source: str) -> str:
     """A folder name for the results on a source: the file's name without suffixes, or the data set's."""
-    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(source).name)
+    stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(parallel.stem(source)).name)
     return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
 
 
@@ -70,10 +75,17 @@ def run_answers(
         out.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             run.work.rmdir()  # unless a training that goes on has its files there
-    windowed = int((features.windows_of_rows > 1).sum())
-    counts = {"rows of more than one window": windowed} if windowed else {}
-    counts["unknown tokens"] = int(features.text_tokens[1])
-    return task.answers(outputs, features, examples, head, record), counts
+    return task.answers(outputs, features, examples, head, record), reading(features, head)
+
+
+def reading(features: Features, head: Head) -> dict[str, int]:
+    """How rows were read: reason -> number."""
+    windowed, unread = int((features.windows_of_rows > 1).sum()), int((features.windows_of_rows == 0).sum())
+    counts = {
+        "rows of more than one window": windowed,
+        f"rows that do not fit into a window of {head.max_length} tokens, not answered": unread,
+    }
+    return {what: count for what, count in counts.items() if count} | {"unknown tokens": int(features.text_tokens[1])}
 
 
 def library_metric(name: str, references: Any, predictions: Any) -> dict[str, Any]:
@@ -88,7 +100,10 @@ def library_metric(name: str, references: Any, predictions: Any) -> dict[str, An
             f"Write --metric ./{name} if you mean it, or work in another folder",
         )
     import evaluate as library
+    from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        library.config.HF_EVALUATE_OFFLINE = True  # the library has a switch of its own
     try:
         metric = library.load(name)
         found = metric.compute(predictions=predictions, references=references)

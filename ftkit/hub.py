@@ -1,8 +1,8 @@
 """Where models and data sets come from: an installed package, a local folder, or the Hugging Face hub.
 
-A name becomes a local folder that is safe to load: weights only as safetensors, no code, no configuration
-that fetches code, no path that leaves the folder, and files from the hub that match the hash under which
-the hub keeps them. Only a hub name touches the network, and then only the endpoint (`HF_ENDPOINT`) and
+A name becomes a local folder, whose files, if they come from the hub, match the hash under which the hub
+keeps them; code is never downloaded, and pickles only if they are allowed and needed. Whether a folder is safe
+to load is for `model_files` to say. Only a hub name touches the network, and then only the endpoint (`HF_ENDPOINT`) and
 the storage that it points to; what is in the cache is used without a network or with `HF_HUB_OFFLINE=1`.
 No token is ever shown.
 """
@@ -15,29 +15,21 @@ import functools
 import glob
 import hashlib
 import importlib.util
-import json
 import os
 import re
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ftkit import model_files
 from ftkit.errors import UserError
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
+PICKLED_WEIGHTS = "pytorch_model*.bin"
 NOT_MODEL_FILES = ["*/*", "consolidated*"]  # other formats of the same weights
-CONFIGS = (
-    "config.json",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "processor_config.json",
-    "preprocessor_config.json",
-)
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
-MAX_CONFIG_BYTES = 10_000_000
 TIMEOUT = 10.0  # seconds until a hub that does not answer counts as unreachable
 
 _REPOSITORY = r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?"  # NAME or OWNER/NAME
@@ -59,28 +51,27 @@ def parse(source: str) -> tuple[str, str | None, str | None]:
     return match["name"], match["config"], match["split"]
 
 
-def model_folder(name: str, revision: str | None = None) -> Path:
-    """The local folder of a model, downloaded if need be, and checked.
+def model_folder(name: str, revision: str | None = None, allow_pickle: bool = False) -> Path:
+    """The local folder of a model, downloaded if need be.
 
     Args:
         name: `package:MODULE/FOLDER` (a folder inside an installed package, which is not executed), a local
             folder, one of our runs, or a hub name. A local folder wins over a hub name.
         revision: commit, tag or branch; for hub names only.
+        allow_pickle: whether weights may be fetched as a pickle where there are no safetensors.
 
     Raises:
-        UserError: there is no such model, it cannot be fetched, or it is not safe to load.
+        UserError: there is no such model, or it cannot be fetched.
     """
     local = _package_folder(name) if name.startswith("package:") else _local_folder(name)
-    if local is None:
-        why = _hindrance("model", name, revision)
-        folder = _download("model", name, revision, MODEL_FILES, NOT_MODEL_FILES, why)
-    elif revision is not None:
-        raise UserError(f"{name} is a local folder; it has no revision {revision}", "Leave --revision away")
-    else:
-        folder = local
-        _check_links(folder)
-    _check_configs(folder)
-    _check_weights(name, folder)
+    if local is not None:
+        if revision is not None:
+            raise UserError(f"{name} is a local folder; it has no revision {revision}", "Leave --revision away")
+        return local
+    why = _hindrance("model", name, revision)
+    folder = _download("model", name, revision, MODEL_FILES, NOT_MODEL_FILES, why)
+    if allow_pickle and model_files.pickled(folder):
+        _download("model", name, folder.name, [PICKLED_WEIGHTS], NOT_MODEL_FILES, why)
     return folder
 
 
@@ -110,8 +101,9 @@ def _local_folder(name: str) -> Path | None:
         return path / "model"  # a run
     if (path / "config.json").is_file():
         return path
+    if (path / "adapter_config.json").is_file():
+        return path  # which `model_files` refuses, in words of its own
     if path.is_dir():
-        _refuse_adapter(path)
         found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
         raise UserError(f"{name} is no model: it has no config.json, but {found}", _similar(name))
     if path.exists():
@@ -286,9 +278,6 @@ def _download(kind: str, name: str, revision: str | None, files: list[str], igno
     return Path(folder)
 
 
-# What makes a folder safe to load
-
-
 def _check_hashes(snapshot: Path) -> None:
     """The cache names each file by its hash: SHA-256, or for small files Git's SHA-1 or the plain one.
 
@@ -313,110 +302,6 @@ def _check_hashes(snapshot: Path) -> None:
                 f"{path.name} was damaged on its way or on the disk: its hash is not the one on the hub",
                 f"Delete it and run the same command again: rm {os.path.normpath(blob)}",
             )
-
-
-def _check_links(folder: Path) -> None:
-    """No symbolic link of a local folder leads out of it, unless into the hub's own cache."""
-    for path in folder.rglob("*"):
-        target = path.resolve()
-        if path.is_symlink() and not target.is_relative_to(folder.resolve()) and not _in_cache(target):
-            raise UserError(
-                f"{path} is a symbolic link that leaves its folder, to {target}",
-                "Put a copy of the file in its place, if you trust it",
-            )
-
-
-def _in_cache(path: Path) -> bool:
-    from huggingface_hub import constants
-
-    return path.is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
-
-
-def _check_configs(folder: Path) -> None:
-    _refuse_adapter(folder)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json: it is no model for Transformers")
-    for path in [folder / name for name in CONFIGS if (folder / name).is_file()]:
-        for key, value in _entries(_read_object(path)):
-            if key == "auto_map" and value:
-                raise UserError(
-                    f"{path} has an auto_map: the model wants to run Python code of its own",
-                    "ftkit runs no code from models; choose a model that Transformers itself knows",
-                )
-            choices = value.values() if isinstance(value, dict) else [value]
-            if "_implementation" in key and any("/" in str(choice) for choice in choices):
-                raise UserError(
-                    f"{path} wants code from elsewhere: {key} is {value}",
-                    "Remove that line, if you trust the rest: ftkit chooses the implementation itself",
-                )
-
-
-def _refuse_adapter(folder: Path) -> None:
-    path = folder / "adapter_config.json"
-    if path.is_file():
-        base = _read_object(path).get("base_model_name_or_path")
-        raise UserError(
-            f"{folder} holds an adapter for another model ({base}), not a model of its own",
-            "Merge it first (PEFT: model.merge_and_unload().save_pretrained(FOLDER)) and name that folder",
-        )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise UserError(f"{path} is too large for a configuration ({path.stat().st_size:,} bytes)")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({type(error).__name__})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no JSON object")
-    return content
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of a JSON value with what stands under it, at any depth."""
-    pending = [value]
-    while pending:
-        inner = pending.pop()
-        if isinstance(inner, dict):
-            yield from inner.items()
-            pending.extend(inner.values())
-        elif isinstance(inner, list):
-            pending.extend(inner)
-
-
-def _check_weights(name: str, folder: Path) -> None:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = _read_object(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise UserError(f"{index} has no weight_map from tensors to files")
-        for shard in sorted(set(shards.values())):
-            if shard.startswith("/") or "\\" in shard or ".." in PurePosixPath(shard).parts:
-                raise UserError(f"{index} names a file outside its folder: {shard}")
-            if not (folder / shard).is_file():
-                raise UserError(f"{index} names {shard}, which is missing", "Copy the whole model again")
-    elif not (folder / "model.safetensors").is_file():
-        pickles = [file for file in _listing(name, folder) if file.endswith(PICKLES)]
-        if not pickles:
-            raise UserError(f"{name} has no weights: there is no model.safetensors")
-        raise UserError(
-            f"{name} has its weights only as {', '.join(pickles[:3])}, which can run code when loaded; "
-            "ftkit reads model.safetensors",
-            "huggingface.co/spaces/safetensors/convert opens a pull request with safe weights; "
-            "then: --revision refs/pr/NUMBER. Or convert a copy where you trust it",
-        )
-
-
-def _listing(name: str, folder: Path) -> list[str]:
-    """The names of a model's files, with those of its repository that were not downloaded."""
-    from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
-
-    if folder.parent.name == "snapshots":
-        with contextlib.suppress(CachedRepoTreeNotFoundError, HFValidationError):
-            return sorted(file.path for file in get_cached_repo_tree(name, revision=folder.name))
-    return sorted(path.name for path in folder.iterdir())
 
 
 # Data sets

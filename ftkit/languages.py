@@ -17,18 +17,20 @@ from dataclasses import dataclass
 
 from ftkit.errors import UserError
 
-LATIN = "A-Za-zªºÀ-ÖØ-öø-\u02ff\u1d00-\u1dbf\u1e00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff\uab30-\uab6fﬀ-ﬆＡ-Ｚａ-ｚ"
+LATIN = "A-Za-zªºÀ-ÖØ-öø-\u02ff\u1d00-\u1dbf\u1e00-\u1eff\u2183\u2184\u2c60-\u2c7f\ua720-\ua7ff\uab30-\uab6fﬀ-ﬆ"
+LATIN += "Ａ-Ｚａ-ｚ\U00010780-\U000107bf\U0001df00-\U0001dfff"
+ARABIC = "\u0600-\u06ff\u0750-\u077f\u0870-\u08ff\ufb50-\ufdff\ufe70-\ufeff\U00010ec0-\U00010eff\U0001ee00-\U0001eeff"
 HAN = "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
 
 SCRIPTS = {  # ISO 15924 code -> the ranges of its letters, as in a regular expression's [...]
-    "Arab": "\u0600-\u06ff\u0750-\u077f\u0870-\u08ff\ufb50-\ufdff\ufe70-\ufeff",
+    "Arab": ARABIC,
     "Armn": "\u0530-\u058f\ufb13-\ufb17",
     "Beng": "\u0980-\u09ff",
-    "Cans": "\u1400-\u167f\u18b0-\u18ff",
+    "Cans": "\u1400-\u167f\u18b0-\u18ff\U00011ab0-\U00011abf",
     "Cher": "\u13a0-\u13ff\uab70-\uabbf",
-    "Cyrl": "\u0400-\u052f\u1c80-\u1c8f\u1d2b\u1d78\u2de0-\u2dff\ua640-\ua69f",
+    "Cyrl": "\u0400-\u052f\u1c80-\u1c8f\u1d2b\u1d78\u2de0-\u2dff\ua640-\ua69f\U0001e030-\U0001e08f",
     "Deva": "\u0900-\u097f\u1cd0-\u1cff\ua8e0-\ua8ff",
-    "Ethi": "\u1200-\u139f\u2d80-\u2ddf\uab00-\uab2f",
+    "Ethi": "\u1200-\u139f\u2d80-\u2ddf\uab00-\uab2f\U0001e7e0-\U0001e7ff",
     "Geor": "\u10a0-\u10ff\u1c90-\u1cbf\u2d00-\u2d2f",
     "Grek": "\u0370-\u03ff\u1f00-\u1fff",
     "Gujr": "\u0a80-\u0aff",
@@ -37,7 +39,7 @@ SCRIPTS = {  # ISO 15924 code -> the ranges of its letters, as in a regular expr
     "Hans": HAN,
     "Hant": HAN + "\u3100-\u312f\u31a0-\u31bf",
     "Hebr": "\u0590-\u05ff\ufb1d-\ufb4f",
-    "Jpan": HAN + "\u3031-\u3035\u303b\u303c\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f",
+    "Jpan": HAN + "\u3031-\u3035\u303b\u303c\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f\U0001aff0-\U0001b16f",
     "Khmr": "\u1780-\u17ff",
     "Knda": "\u0c80-\u0cff",
     "Laoo": "\u0e80-\u0eff",
@@ -362,7 +364,7 @@ def find(code: str) -> Language:
                 f"{code!r}: no {language.name} in the script {script.title()} is known",
                 f"{language.name} is {language.code}, in {' or '.join(language.scripts)}",
             )
-    meant = [MISTAKEN[wanted]] if wanted in MISTAKEN else difflib.get_close_matches(wanted, _BY_ANY_CODE, 3)
+    meant = [MISTAKEN[wanted]] if wanted in MISTAKEN else difflib.get_close_matches(wanted, _BY_ANY_CODE, 3, 0.8)
     near = dict.fromkeys(f"{found.code} ({found.name})" for found in (_BY_ANY_CODE[each] for each in meant))
     raise UserError(
         f"{code!r} is the code of no language that is known here",

@@ -180,7 +180,7 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
                 "MASTER_PORT": str(port),
                 "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
             }
-            command = [sys.executable, "-m", "ftkit.launch", str(folder)]
+            command = [sys.executable, "-P", "-m", "ftkit.launch", str(folder)]  # never from beside the user's data
             # A session of its own: Ctrl-C reaches a child once, through this process, and not twice.
             # The pipe on its standard input tells the child when this process has died.
             children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True))

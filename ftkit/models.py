@@ -1,12 +1,15 @@
 """From a name to a tokenizer and a model with the right head.
 
-Weights are loaded as fp32 from safetensors; the attention implementation is ours to choose, never the
+A folder is inspected before Transformers sees it (`model_files.inspect`). Weights are loaded as fp32 from
+safetensors, or from a pickle if that was allowed; the attention implementation is ours to choose, never the
 checkpoint's; no code from a model folder runs.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from ftkit import hub
+from ftkit import hub, model_files
 from ftkit.config import TextSection
 from ftkit.errors import UserError
 
@@ -31,7 +34,7 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
-def locate(name: str, revision: str | None, candidates: Sequence[str]) -> tuple[str, Path]:
+def locate(name: str, revision: str | None, candidates: Sequence[str], allow_pickle: bool = False) -> tuple[str, Path]:
     """The name and folder of a model; "auto" takes the first of the task's default models at hand.
 
     `package:` models come first among the defaults, because they need no network.
@@ -40,13 +43,19 @@ def locate(name: str, revision: str | None, candidates: Sequence[str]) -> tuple[
         packaged = [c for c in candidates if c.startswith("package:")]
         present = [c for c in packaged if importlib.util.find_spec(c[8:].partition("/")[0])]
         name = (present or [c for c in candidates if c not in packaged])[0]
-    return name, hub.model_folder(name, revision)
+    return name, hub.model_folder(name, revision, allow_pickle)
 
 
-def load_config(folder: Path) -> Any:
+def load_config(folder: Path, allow_pickle: bool = False) -> Any:
+    """The configuration of a model folder: the door through which every folder has to come.
+
+    Raises:
+        UserError: the folder is not safe to load, or no model that Transformers knows.
+    """
+    model_files.inspect(folder, allow_pickle)
     try:
         return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # what a folder says of its model can fail in any way
         raise UserError(f"{folder} is not a model that Transformers knows: {_first_line(error)}") from None
 
 
@@ -67,11 +76,12 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
     """
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError, ImportError) as error:
+    except Exception as error:  # the library `tokenizers` raises nothing more special
         raise UserError(f"no tokenizer can be loaded from {folder}: {_first_line(error)}") from None
     ambiguous = family(config) == "decoder" and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token_id is None or ambiguous:
         tokenizer.add_special_tokens({"pad_token": PAD})
+    tokenizer.chat_template = None  # a program, which ftkit never runs and does not pass on
     # Not every tokenizer says rightly whether its model knows token types; the model's table of them does.
     names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     known = (getattr(config, "type_vocab_size", None) or 0) > 1
@@ -98,6 +108,7 @@ def load_model(
     training: bool,
     seed: int = 0,
     dropout: float | None = None,
+    allow_pickle: bool = False,
 ) -> tuple[Any, list[str]]:
     """A model in fp32 with the head that a record names, and notes on what was new in it.
 
@@ -121,9 +132,14 @@ def load_model(
     if dropout is not None:
         _set_dropout(config, dropout)
     torch.manual_seed(seed)
-    model, info = _from_pretrained(auto_class, folder, config, training)
+    pickled = allow_pickle and model_files.pickled(folder)
+    if record.head == "text" and family(config) == "encoder":
+        if not training:
+            raise UserError(f"{folder} is an encoder without a decoder: it was not trained to write")
+        return _coupled(folder, config, tokenizer, not pickled)
+    model, info = _from_pretrained(auto_class, folder, config, training, not pickled)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
-    notes = []
+    notes = [f"weights read from a pickle in {folder}, as allowed: tensors only, no code"] if pickled else []
     if missing and not training:
         raise UserError(
             f"{folder} lacks the weights of its head ({', '.join(missing[:4])}): it was not trained for this",
@@ -137,6 +153,9 @@ def load_model(
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
+    if untrained(model.config):
+        del model.config.ftkit_untrained
+        notes.append("a new model: all of it begins at random")
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
 
@@ -152,20 +171,65 @@ def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[
         "beams": beams if text.beams == "auto" else text.beams,
         **{name: getattr(text, name) for name in ("length_penalty", "sample", "temperature", "top_p")},
     }
-    start = []
-    if config.is_encoder_decoder:
-        first = config.decoder_start_token_id
+    start, kind = [], family(config)
+    if kind != "decoder":  # an encoder gets a decoder that begins as BERT's texts do
+        first = getattr(config, "decoder_start_token_id", None) if config.is_encoder_decoder else None
         start = [tokenizer.cls_token_id if first is None else first]
         if None in start:
             raise UserError(f"this {config.model_type} model does not say with which token its answers begin")
         if config.model_type == "bart":  # was pretrained to write its beginning-of-text token too
             start.append(config.bos_token_id)
     return {
-        "decoder": family(config) == "decoder",
+        "decoder": kind == "decoder",
         "start": start,
         "decoding": decoding,
         "label_smoothing": text.label_smoothing,
     }
+
+
+def untrained(config: Any) -> bool:
+    """Whether a checkpoint comes from `ftkit new-model` and has learned nothing yet."""
+    return bool(getattr(config, "ftkit_untrained", False))
+
+
+# Encoders whose family also has a decoder that looks at what was encoded, with the same weights otherwise.
+DECODERS = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
+MOST_LAYERS = 6  # of a decoder that begins at random
+
+
+def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool) -> tuple[Any, list[str]]:
+    """An encoder with a decoder behind it (Rothe et al. 2020, "BERT2BERT"), and notes.
+
+    Where the family has a decoder it begins as a copy of the encoder, and only the layers that look at what was
+    encoded are new. Others (ALBERT, DistilBERT, DeBERTa) get a new BERT decoder of their width and vocabulary.
+    """
+    encoder, _ = _from_pretrained(transformers.AutoModel, folder, config, True, safe)
+    if config.model_type in DECODERS:
+        begun = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        begun.is_decoder = begun.add_cross_attention = True
+        begun.pad_token_id = tokenizer.pad_token_id
+        decoder, _ = _from_pretrained(transformers.AutoModelForCausalLM, folder, begun, True, safe)
+        notes = ["coupled with a copy of itself as decoder; the layers between them begin at random"]
+    else:
+        width = config.hidden_size
+        begun = transformers.BertConfig(
+            vocab_size=encoder.get_input_embeddings().weight.shape[0],
+            hidden_size=width,
+            num_hidden_layers=min(config.num_hidden_layers, MOST_LAYERS),
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=4 * width,
+            max_position_embeddings=window_limit(config, tokenizer) or WINDOW_LIMIT,
+            initializer_range=config.initializer_range,
+            is_decoder=True,
+            add_cross_attention=True,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        decoder = transformers.BertLMHeadModel._from_config(begun, dtype=torch.float32)
+        notes = ["coupled with a new BERT decoder, which begins at random"]
+    model = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder)
+    model.config.decoder_start_token_id = tokenizer.cls_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, notes
 
 
 def _auto_class(head: str, config: Any) -> Any:
@@ -183,11 +247,14 @@ def _set_dropout(config: Any, dropout: float) -> None:
             setattr(config, key, dropout)
 
 
-def _from_pretrained(auto_class: Any, folder: Path, config: Any, training: bool) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(
+    auto_class: Any, folder: Path, config: Any, training: bool, safetensors: bool
+) -> tuple[Any, dict[str, Any]]:
     arguments: dict[str, Any] = {
         "config": config,
         "dtype": torch.float32,
-        "use_safetensors": True,
+        "use_safetensors": safetensors,
+        "weights_only": True,  # of pickles: what is no tensor is refused
         "local_files_only": True,
         "ignore_mismatched_sizes": training,
         "output_loading_info": True,
@@ -207,7 +274,14 @@ def _from_pretrained(auto_class: Any, folder: Path, config: Any, training: bool)
                 "Use a BERT, RoBERTa, GPT-2, Llama, T5 or BART checkpoint",
             ) from None
         raise UserError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from None
-    except (OSError, RuntimeError, KeyError) as error:
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"its pickle asks for {wanted[1]}" if wanted else "its pickle is damaged, or holds more"
+        raise UserError(
+            f"the model in {folder} cannot be loaded: {found}, and only tensors are read from a pickle",
+            "Do not trust it; look for a copy with safetensors",
+        ) from None
+    except Exception as error:  # what a folder says of its model can fail in any way
         raise UserError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from None
 
 

@@ -11,10 +11,12 @@ import hashlib
 import importlib.metadata
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 import ftkit
 from ftkit import models, plan, recipes
-from ftkit.data import files, writers
+from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
@@ -33,6 +35,7 @@ from ftkit.progress import Progress
 from ftkit.run import Run
 from ftkit.signals import Stop, Stopped, flags, heard
 
+Part = TypeVar("Part")
 TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
 
 
@@ -53,21 +56,20 @@ def row_outputs(
     Raises:
         Stopped: on every process, once any of them was asked to stop.
     """
-    found: list[torch.Tensor] = []  # (windows, ...), made when the first batch shows its shape
+    found: list[NDArray[np.float32]] = []  # (windows, ...), made when the first batch shows its shape
 
     def keep(batch: MicroBatch) -> None:
-        outputs = head.outputs(model, features, batch.items, devices.device).cpu()
+        outputs = head.outputs(model, features, batch.items, devices.device).cpu().numpy()
         if not found:
-            found.append(torch.zeros((len(features.lengths), *outputs.shape[1:]), dtype=torch.float32))
+            found.append(np.zeros((len(features.lengths), *outputs.shape[1:]), dtype=np.float32))
         if batch.counted:
             found[0][batch.items] = outputs
 
     _every_batch(model, features, devices, keep, token_budget, progress, stop)
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
-    with torch.inference_mode():  # in which it was made
-        devices.sum(found)
-    return head.row_outputs(found[0].numpy(), features)
+    devices.sum([torch.from_numpy(found[0])])  # in place
+    return head.row_outputs(found[0], features)
 
 
 def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop | None = None) -> float:
@@ -162,7 +164,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     Where input and output are files, answered chunks are kept in a journal, and `resume` goes on from it.
 
     Returns:
-        rows, errors (rows that could not be answered), windowed (rows of more than one window),
+        rows, errors (rows that could not be answered), windowed (rows of more than one window), notices,
         seconds, columns (those added), escaped (cells made safe for spreadsheets).
 
     Raises:
@@ -171,40 +173,59 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     run = Run(Path(job["run"]))
     record = run.record()
     task = recipes.find(record.task)
+    if job["to"]:
+        record = task.restrict(record, job["to"])
     options = files.ReadOptions(**job["options"])
-    source, rows = files.open_rows(job["input"], options, errors="keep")
+    source, rows = load.open_rows(job["input"], options, errors="keep")
     first = list(itertools.islice(rows, 100))
     given = _known_columns(record, job["columns"], source.columns)
     columns = task.columns(given, source.columns, first, labelled=False, record=record)
     here = replace(record, columns=columns)
     format = _output_format(job["output"], job["output_format"], source.format)
     flat = format in ("csv", "tsv", "text")
-    added = AddedColumns.beside(source.columns, task.added(record, job["all_scores"]), format)
+    columns_added = task.added(record, job["all_scores"])
+    added = AddedColumns.beside(source.columns, columns_added, format)
+    if format == "text" and len(getattr(record, "targets", ())) > 1:
+        raise UserError("plain text holds one translation a line", f"--to {record.targets[0]}, or another format")
     head, model = load_head(run, record, devices)
     room = room_found(run)
     # Plain text holds one column: the answer alone, on one line a row.
     wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
 
-    def answer(chunk: list[files.Row]) -> dict[str, Any]:
-        """The answers to a chunk, on rank 0; every process takes part."""
-        problems = [row.error or task.problem(row, here) for row in chunk]
-        numbers = [i for i, problem in enumerate(problems) if problem is None]
-        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
-        features = head.encode(task.inputs(examples, record))
-        outputs = row_outputs(model, head, features, devices, room, stop=stop)
-        found: list[Any] = [None] * len(chunk)
-        if devices.main and numbers:
-            answers = task.answers(outputs, features, examples, head, record)
-            for place, i in enumerate(numbers):
-                found[i] = task.cells(answers, place, record, job["all_scores"], flat)
-        windowed = int((features.windows_of_rows > 1).sum())
-        return {"answers": [*zip(found, problems, strict=True)], "windowed": windowed}
-
     counts = {"rows": 0, "errors": 0, "windowed": 0}
+    notices: Counter[str] = Counter()
     started = time.perf_counter()
     show = devices.main and not job["quiet"]
     journal: Any = None
     writer: Any = None
+
+    def prepared(part: tuple[int, list[files.Row]]) -> tuple[list[files.Row], Any]:
+        """A chunk, and what there is to answer in it; None if its answers are kept already."""
+        number, chunk = part
+        if number < kept:
+            return chunk, None
+        problems = [row.error or task.problem(row, here) for row in chunk]
+        numbers = [i for i, problem in enumerate(problems) if problem is None]
+        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
+        return chunk, (problems, numbers, examples, head.encode(task.inputs(examples, record)))
+
+    def answer(problems: list[str | None], numbers: list[int], examples: Any, features: Features) -> dict[str, Any]:
+        """Of each row, on rank 0, the cells to add and the problem; and what is counted. All processes take part."""
+        each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
+        for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
+            problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
+        outputs = row_outputs(model, head, features, devices, room, stop=stop)
+        found: list[Any] = [None] * len(problems)
+        notes: dict[str, int] = {}
+        if devices.main and numbers:
+            answers = task.answers(outputs, features, examples, head, record)
+            notes = task.notices(answers)
+            for place, i in enumerate(numbers):
+                if problems[i] is None:
+                    found[i] = task.cells(answers, place, record, job["all_scores"], flat)
+        windowed = int((features.windows_of_rows > 1).sum())
+        return {"rows": [*zip(found, problems, strict=True)], "windowed": windowed, "notices": notes}
+
     with Stop() as stop, Progress("predicting", None, show=show) as progress, contextlib.ExitStack() as open_files:
         with devices.main_alone():
             if devices.main:
@@ -216,19 +237,23 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                 )
                 writer = open_files.enter_context(opened)
         kept = devices.share(journal.kept if journal else 0)
+        made = map(prepared, enumerate(_chunks(itertools.chain(first, rows))))
+        # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
+        parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
         try:
-            for number, chunk in enumerate(_chunks(itertools.chain(first, rows))):
-                fresh = answer(chunk) if number >= kept else None
+            for number, (chunk, asked) in enumerate(parts):
+                fresh = answer(*asked) if asked else None
                 with devices.main_alone():
                     if devices.main:
                         answered = fresh or journal.read()
                         if fresh and journal:
                             journal.add(fresh)
-                        for row, (cells, problem) in zip(chunk, answered["answers"], strict=True):
+                        for row, (cells, problem) in zip(chunk, answered["rows"], strict=True):
                             writer.write(added.row(row.cells, cells, problem))
                         counts["rows"] += len(chunk)
-                        counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
+                        counts["errors"] += sum(problem is not None for _, problem in answered["rows"])
                         counts["windowed"] += answered["windowed"]
+                        notices.update(answered["notices"])
                 progress.advance(len(chunk))
                 if number + 1 == kept:
                     progress.line(f"going on after row {counts['rows']:,}")
@@ -240,7 +265,25 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             open_files.close()  # the output takes its name
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
-    return {**counts, "seconds": seconds, "columns": list(added.names), "escaped": escaped}
+    return {
+        **counts,
+        "notices": dict(notices),
+        "seconds": seconds,
+        "columns": list(added.names),
+        "escaped": escaped,
+    }
+
+
+def ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """The parts in their order; while one is in use, a thread makes the next.
+
+    So rows are read and tokenized while the model computes. An error is raised where its part would have come.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, parts, None)
+        while (part := following.result()) is not None:
+            following = thread.submit(next, parts, None)
+            yield part
 
 
 def _about(job: Mapping[str, Any], run: Run, columns: dict[str, str], format: str, devices: Devices) -> dict[str, Any]:
@@ -249,9 +292,10 @@ def _about(job: Mapping[str, Any], run: Run, columns: dict[str, str], format: st
     for path in [run.folder / "task.json", *sorted(run.model.iterdir())]:
         model.update(f"{path.name} {files.sha256(path)} ".encode())
     return {
-        "input": files.sha256(job["input"]),
+        "input": [files.sha256(path) for path in load.inputs(job["input"], files.ReadOptions(**job["options"]))],
         "run": model.hexdigest(),
         "columns": columns,
+        "--to": job["to"],
         **{f"reading {name}": value for name, value in job["options"].items()},
         "output format": format,
         "--all-scores": job["all_scores"],

@@ -12,7 +12,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from ftkit.recipes.base import Examples, Task
 if TYPE_CHECKING:
     from ftkit.heads.base import Head, Rows
 
-FEATURES_VERSION = 2  # part of the cache key; raised when the arrays' meaning changes
+FEATURES_VERSION = 3  # part of the cache key; raised when the arrays' meaning changes
 
 
 @dataclass
@@ -77,10 +77,10 @@ def prepare(recipe: Recipe) -> Prepared:
     from ftkit import models  # brings torch and transformers, which take seconds: the data come first
     from ftkit.heads.base import Rows
 
-    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models)
+    model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models, recipe.allow_pickle)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
-    config = models.load_config(model_folder)
+    config = models.load_config(model_folder, recipe.allow_pickle)
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=recipe.revision)
     record = task.settle(record, recipe, examples, config, tokenizer, inferred)
@@ -89,16 +89,22 @@ def prepare(recipe: Recipe) -> Prepared:
         share = float(load.sources(recipe.data)["validation"])
         _carve(examples, share, recipe.seed, task)
         inferred.append(("validation", f"{len(examples['validation'])} rows held out of {examples['train'].source}"))
-    record = _with_windows(recipe, config, tokenizer, record)
+    record = _with_windows(recipe, config, tokenizer, record, task)
     head = task.head(record, tokenizer)
     rows, folders = {}, {}
     for split, found in examples.items():
         features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
-        if split == "train" and (long := task.too_long(features, record)).any():
-            left_out[f"longer than the window of {record.max_length} tokens"] = int(long.sum())
-            examples[split] = found = found.take(np.flatnonzero(~long).tolist())
-            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
         rows[split] = Rows(features, *task.targets(found, features, head, record))
+        if split == "train" and (lost := _lost(rows[split], task, record)):
+            left_out |= {reason: len(numbers) for reason, numbers in lost.items()}
+            gone = {number for numbers in lost.values() for number in numbers}
+            examples[split] = found = found.take([i for i in range(len(found)) if i not in gone])
+            if not len(found):
+                raise UserError(
+                    f"no training rows are left: {_counts(left_out)}", "Use longer windows: --set window.max_length=512"
+                )
+            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+            rows[split] = Rows(features, *task.targets(found, features, head, record))
     return Prepared(
         recipe=_resolve(recipe, task, record, config, len(examples["train"]), inferred),
         task=task,
@@ -132,7 +138,7 @@ def _tables(recipe: Recipe) -> dict[str, load.Table]:
 def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:
     """The task, its columns, and how answers are written."""
     task = recipes.find(recipe.task) if recipe.task else recipes.recognise(recipe, table.columns, table.rows)
-    columns = task.columns(recipe.data.columns, table.columns, table.rows)
+    columns = task.columns(recipe.data.columns, table.columns, table.rows, recipe=recipe)
     for role, column in columns.items():
         if role not in recipe.data.columns:
             inferred.append((f"{role} column", column))
@@ -184,7 +190,17 @@ def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) ->
     return dict(reasons)
 
 
-def _counts(reasons: Counter[str]) -> str:
+def _lost(rows: Rows, task: Task, record: Any) -> dict[str, list[int]]:
+    """Training rows that their windows make useless: reason -> positions."""
+    long = task.too_long(rows.features, record)
+    found = {
+        f"longer than the window of {record.max_length} tokens": np.flatnonzero(long).tolist(),
+        "no window holds the whole answer": np.flatnonzero(~long & (rows.weights == 0)).tolist(),
+    }
+    return {reason: numbers for reason, numbers in found.items() if numbers}
+
+
+def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} rows: {reason}" for reason, count in reasons.items())
 
 
@@ -203,7 +219,7 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -
     )
 
 
-def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> Any:
+def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task: Task) -> Any:
     """The record with the length and the overlap of the windows."""
     from ftkit import models
 
@@ -215,7 +231,9 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> A
             f"window.max_length is {length}; this model reads at most {limit} tokens at once",
             f"Set at most {limit}: longer texts are read in overlapping windows, not cut",
         )
-    overlap = length // 8 if recipe.window.overlap == "auto" else recipe.window.overlap
+    overlap = recipe.window.overlap
+    if overlap == "auto":
+        overlap = length // 8 if task.windows_overlap else 0
     if overlap > length // 2:
         raise UserError(f"window.overlap {overlap} is more than half of the window of {length} tokens")
     return replace(record, max_length=length, overlap=overlap)
@@ -223,8 +241,8 @@ def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any) -> A
 
 def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> Path:
     """The cache folder named by everything that the features depend on."""
-    settings = [FEATURES_VERSION, type(head).__name__, head.max_length, head.overlap]
-    digest = hashlib.sha256(json.dumps(settings).encode())
+    settings = {name: value for name, value in vars(head).items() if name != "tokenizer"}
+    digest = hashlib.sha256(json.dumps([FEATURES_VERSION, type(head).__name__, settings], default=repr).encode())
     digest.update(head.tokenizer.backend_tokenizer.to_str().encode() if head.tokenizer.is_fast else b"")
     if not head.tokenizer.is_fast:
         for path in sorted(model_folder.glob("*")):
@@ -257,7 +275,14 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
 
 
 def default_learning_rate(config: Any) -> float:
-    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024."""
+    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024.
+
+    1e-3 for a model that has learned nothing yet.
+    """
+    from ftkit import models
+
+    if models.untrained(config):
+        return 1e-3
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
     return float(f"{0.04 / width:.2g}")
 

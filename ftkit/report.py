@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def _classes(scores: Mapping[str, Any], record: Any, facts: Mapping[str, Any]) -
 def subject(record: Any) -> str:
     """What the model does, in a few words."""
     if isinstance(record, LabelsRecord):
-        return f"{record.task}{', several labels a row' if record.multi_label else ''} with {len(record.labels)} labels"
+        return f"{record.task} with {len(record.labels)} labels{', several a row' if record.multi_label else ''}"
     how = {"spans": "answers cut out of the text", "text": "written answers"}[record.head]
     return f"{record.task}, {how}"
 
@@ -275,7 +275,7 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def curves(run: Run, metric: str) -> list[dict[str, Any]]:
     """The learning curves of log.jsonl: the loss of the updates, and the validation score of the epochs."""
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    losses = [line["loss"] for line in log if "loss" in line]
+    losses = [line["loss"] for line in log if "loss" in line and "evaluation" not in line]
     scores = [line[metric] for line in log if "evaluation" in line]
     means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
     width = max(1, len(means) // SMOOTHING)
@@ -351,16 +351,22 @@ def _render(template: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "count": "{:,}".format,
-        "score": "{:.3f}".format,
+        "score": _score,
         "share": "{:.0%}".format,
-        "interval": "{0[value]:.3f} [{0[low]:.3f}, {0[high]:.3f}]".format,
+        "interval": lambda value: f"{_score(value['value'])} [{_score(value['low'])}, {_score(value['high'])}]",
         "duration": terminal.duration,
         "source_name": source_name,
         "command": shlex.join,
     }
+    environment.filters |= filters
     return environment.get_template(template).render(values)
+
+
+def _score(value: float) -> str:
+    """0.912; two digits for scores that go up to 100."""
+    return f"{value:.2f}" if abs(value) > 1 else f"{value:.3f}"
 
 
 def markdown(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,22 @@ from ftkit.errors import UserError
 
 MOST_LABELS = 12  # rows of the per-label table shown; metrics.json has all
 MOST_ERRORS = 5
+METRICS = {
+    "f1": "F1",
+    "exact_match": "exact match (accuracy)",
+    "bleu": "BLEU",
+    "chrf2pp": "chrF2++",
+    "ter": "TER (lower is better)",
+    "accuracy": "accuracy",
+    "subset_accuracy": "accuracy (sets)",
+    "precision": "precision",
+    "recall": "recall",
+    "precision_macro": "precision macro",
+    "recall_macro": "recall macro",
+    "f1_macro": "F1 macro",
+    "f1_micro": "F1 micro",
+    "f1_weighted": "F1 weighted",
+}
 BASELINES = {"tfidf": "TF-IDF", "sentence": "alike sentence", "copy": "copied source"}
 
 
@@ -34,7 +51,9 @@ def show_error(error: UserError) -> None:
 
 
 def interval(value: Mapping[str, float]) -> str:
-    """0.912 [.897, .926]"""
+    """0.912 [.897, .926]; scores up to 100 with two digits: 31.20 [30.11, 32.40]"""
+    if max(value.values()) > 1:
+        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
     low, high = (f"{value[end]:.3f}".removeprefix("0").replace("1.000", "1.0") for end in ("low", "high"))
     return f"{value['value']:.3f} [{low}, {high}]"
 
@@ -159,24 +178,12 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
         texts: position of a row -> its text, shown beside the worst errors.
     """
     out = console()
-    names = {
-        "f1": "F1",
-        "exact_match": "exact match (accuracy)",
-        "precision": "precision",
-        "recall": "recall",
-        "bleu": "BLEU",
-        "chrf2pp": "chrF2++",
-        "ter": "TER (lower is better)",
-        "accuracy": "accuracy",
-        "subset_accuracy": "accuracy (sets)",
-        "precision_macro": "precision macro",
-        "recall_macro": "recall macro",
-        "f1_macro": "F1 macro",
-        "f1_micro": "F1 micro",
-        "f1_weighted": "F1 weighted",
-    }
+    names = dict(METRICS)
     if "accuracy" in scores["scores"]:
         del names["f1_micro"]  # equals the accuracy where a row has one label
+    if "bleu" in scores["scores"]:  # its own metrics first
+        names = {key: names[key] for key in ("bleu", "chrf2pp", "ter", "accuracy", "precision", "recall", "f1")}
+        names |= {key: f"character n-gram {names[key]}" for key in ("precision", "recall", "f1")}
     out.print(f"\n[bold]{escape(title)}[/bold]: {scores['n']:,} rows, scores with 95% intervals")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("", no_wrap=True)
@@ -191,6 +198,18 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     for name, rival in scores["baselines"].items():
         for metric, difference in rival["difference"].items():
             out.print(verdict(name, metric, difference), markup=False)
+    for code, part in scores.get("by_target", {}).items():
+        own = ", ".join(f"{METRICS[key]} {interval(part['scores'][key])}" for key in ("bleu", "chrf2pp"))
+        out.print(f"into {code}: {part['n']:,} rows, {own}", markup=False)
+    if scores.get("cut"):
+        out.print(f"{scores['cut']:,} answers met the limit of tokens (text.max_new_tokens)", markup=False)
+    for name, other in scores.get("others", {}).items():
+        for metric, difference in other["difference"].items():
+            own = interval(other["scores"][metric.partition(" ")[0]])
+            out.print(
+                f"{name}: {METRICS.get(metric, metric)} {own}; the first less this one: {signed(difference)}",
+                markup=False,
+            )
     if "classes" in scores:
         show_labels(scores)
     for name, part in (("has_answer", "with an answer"), ("no_answer", "without an answer")):
@@ -199,8 +218,7 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
             out.print(f"{scores[name]['n']:,} questions {part}: exact match {exact}, F1 {f1}", markup=False)
     for name, found in scores.get("thresholds", {}).items():
         shown = {"stored": "chosen in training", "zero": "0", "oracle": "best on these very rows"}[name]
-        less = found["stored_less_this"]
-        against = "" if name == "stored" else f" (ours {less['value']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}])"
+        against = "" if name == "stored" else f" (ours {signed(found['stored_less_this'])})"
         out.print(
             f"threshold of no answer {found['threshold']:.3f} ({shown}): F1 {found['f1']:.3f}{against}", markup=False
         )
@@ -238,6 +256,24 @@ def show_labels(scores: Mapping[str, Any]) -> None:
     out.print(table)
 
 
+def signed(difference: Mapping[str, float]) -> str:
+    """+0.020 [-0.010, +0.050]"""
+    return f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+
+
+def answer_line(answer: Mapping[str, Any]) -> str:
+    """One answer to a text or a question, for people."""
+    if "translations" in answer:
+        found = answer["translations"]
+        return "\n".join(found.values() if len(found) == 1 else (f"{code}\t{text}" for code, text in found.items()))
+    if "question" in answer:
+        place = "" if answer["start"] is None else f", characters {answer['start']} to {answer['end']}"
+        return f"{answer['answer'] or 'no answer'}\t({answer['score']:.3f}{place})"
+    label = ", ".join(answer["label"]) if isinstance(answer["label"], list) else answer["label"]
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in answer["scores"].items())
+    return f"{label or 'no label'}\t({scores})"
+
+
 def verdict(name: str, metric: str, difference: Mapping[str, float]) -> str:
     """Whether the model beats a baseline, in a sentence."""
     shown = {
@@ -246,7 +282,7 @@ def verdict(name: str, metric: str, difference: Mapping[str, float]) -> str:
         "sentence": "the sentence most like the question",
         "copy": "copying the source",
     }.get(name, name)
-    amount = f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}] {metric}"
+    amount = f"{signed(difference)} {METRICS.get(metric, metric)}"
     if difference["low"] > 0:
         return f"The model beats {shown}: {amount}."
     if difference["high"] < 0:
@@ -280,6 +316,25 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def show_new_model(result: Mapping[str, Any]) -> None:
+    """What `ftkit new-model` made, what it read, and what to do next."""
+    out = console()
+    for source in result["sources"]:
+        columns = f"column{'s' if len(source['columns']) > 1 else ''} {', '.join(source['columns'])}"
+        amount = f"{source['lines']:,} lines, {source['characters']:,} characters"
+        out.print(f"[bold]{escape(source['path'])}[/bold]: {escape(columns)}, {amount}")
+        for note in source["notes"]:
+            out.print(f"  {escape(note)}")
+    for note in result["notes"]:
+        out.print(f"[yellow]note:[/yellow] {escape(note)}")
+    out.print(
+        f"A new {result['family']} model is in {result['model']}: {result['parameters']:,} parameters with random "
+        f"weights, and a vocabulary of {result['vocabulary']:,} tokens from {result['lines']:,} lines. Next:",
+        markup=False,
+    )
+    out.print(f"  ftkit train DATA --model {shlex.quote(result['model'])}", markup=False)
 
 
 def show_keys() -> None:

@@ -27,6 +27,7 @@ from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
+from ftkit.heads.text import TextHead
 from ftkit.prediction import mean_loss, row_outputs
 from ftkit.progress import Progress
 from ftkit.recipes.base import Examples
@@ -69,7 +70,9 @@ class Fitting:
         self.total_updates = self.epochs * -(-self.rows.features.rows // training.batch_size)
         self.token_budget = TOKENS_PER_MICROBATCH[self.devices.device.type] if budget == "auto" else budget
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, training.head_factor)
+        # What a model writes with has been pretrained like the rest of it.
+        factor = 1.0 if isinstance(self.head, TextHead) else training.head_factor
+        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, factor)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
 
     @property
@@ -508,7 +511,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 
 def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
-    model_config = models.load_config(model_folder)
+    model_config = models.load_config(model_folder, recipe.allow_pickle)
     if devices.precision == "fp16" and model_config.model_type in ("t5", "mt5"):
         raise UserError("T5 overflows in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
     tokenizer = models.load_tokenizer(model_folder, model_config)
@@ -520,6 +523,7 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
         training=True,
         seed=recipe.seed,
         dropout=recipe.training.dropout,
+        allow_pickle=recipe.allow_pickle,
     )
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:

@@ -100,7 +100,7 @@ def test_a_key_of_another_tool_is_told_what_it_is_called_here(path: Path, text: 
 
 @pytest.mark.parametrize("section", ["", "training.", "data.", "hardware."])
 def test_every_key_of_another_tool_has_a_hint_of_one_line_wherever_it_stands(path: Path, section: str) -> None:
-    known = {name for name, _, _ in config.entries()}
+    known = {name for name, _, _ in config.entries()} | set(config.Recipe.model_fields)
     foreign = [f"{section}{key}" for key in config.RENAMED if f"{section}{key}" not in known]
     for key in foreign:
         parent, _, name = key.rpartition(".")
@@ -117,6 +117,14 @@ def test_every_hint_names_a_key_that_exists() -> None:
 def test_a_column_is_named_under_columns(path: Path) -> None:
     [problem] = problems(path, "data: {text: review}")
     assert problem == "recipe.yaml:1: data.text: unknown key; here it is data.columns: {text: ...}"
+
+
+def test_a_value_where_a_section_stands_is_told_its_keys_and_what_may_be_meant(path: Path) -> None:
+    assert problems(path, "text: review\ndata: reviews.csv\n") == [
+        "recipe.yaml:2: data: 'reviews.csv': a section stands here, with keys such as train, validation, test",
+        "recipe.yaml:1: text: 'review': a section stands here, with keys such as max_new_tokens, beams, "
+        "length_penalty; what is meant may be data.columns: {text: ...}",
+    ]
 
 
 # Values.
@@ -259,7 +267,10 @@ def test_python_objects_are_not_made(path: Path, tmp_path: Path) -> None:
         ("- a\n", "recipe.yaml: a recipe is a list of `key: value` lines\nSee: ftkit init DATA"),
         ("text,label\n", "recipe.yaml: a recipe is a list of `key: value` lines\nSee: ftkit init DATA"),
         ("seed: [1,\n", "recipe.yaml: line 2: expected the node content, but found '<stream end>'"),
-        ("seed: 1\n---\nseed: 2\n", "recipe.yaml: line 2: but found another document"),
+        (
+            "seed: 1\n---\nseed: 2\n",
+            "recipe.yaml: line 2: expected a single document in the stream, but found another document",
+        ),
         ("model: 模型".encode("gb18030"), "recipe.yaml is not UTF-8 text (byte 9)"),
     ],
 )

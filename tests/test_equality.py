@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from ftkit.data.features import Features
 from ftkit.devices import Devices
+from ftkit.heads import windows
+from ftkit.heads.base import Rows
 from ftkit.heads.labels import LabelsHead
-from ftkit.prediction import load_head, row_logits
+from ftkit.prediction import load_head, row_outputs
 from ftkit.run import Run
 from tests import tiny
 from tests.conftest import Learned
@@ -91,7 +93,11 @@ def test_a_wrong_weighting_of_micro_batches_is_noticed(
 ) -> None:
     """The mean over each micro-batch, as if all had as many rows."""
     right = LabelsHead.loss
-    monkeypatch.setattr(LabelsHead, "loss", lambda self, *given: right(self, *given) * 16 / len(given[-1]))
+
+    def loss(self: LabelsHead, model: Any, rows: Rows, items: NDArray[np.int64], *more: Any) -> torch.Tensor:
+        return right(self, model, rows, items, *more) * 16 / len(items)
+
+    monkeypatch.setattr(LabelsHead, "loss", loss)
 
     whole = learn(data, checkpoint_of("bert"), tmp_path / "whole", *validation(data))
     cut = learn(data, checkpoint_of("bert"), tmp_path / "cut", *validation(data), *CUT_FINE)
@@ -154,17 +160,17 @@ def undecided(count: int, seed: int) -> list[tuple[str]]:
 
 
 def opened(run: Path) -> tuple[LabelsHead, Any]:
-    return load_head(Run(run), Run(run).task(), CPU)
+    return load_head(Run(run), Run(run).record(), CPU)
 
 
 def answer(head: LabelsHead, model: Any, texts: Sequence[tuple[str, ...]]) -> Logits:
     """Logits of the texts, read in batches of about 32."""
     features = head.encode(texts)
-    return row_logits(model, head, features, CPU, token_budget=32 * int(np.median(features.lengths)))
+    return row_outputs(model, head, features, CPU, token_budget=32 * int(np.median(features.lengths)))
 
 
 def answer_each_alone(head: LabelsHead, model: Any, texts: Sequence[tuple[str, ...]]) -> Logits:
-    return np.concatenate([row_logits(model, head, head.encode([row]), CPU) for row in texts])
+    return np.concatenate([row_outputs(model, head, head.encode([row]), CPU) for row in texts])
 
 
 def check_same_answers(head: LabelsHead, first: Logits, second: Logits) -> None:
@@ -190,13 +196,13 @@ def test_padding_that_is_read_is_noticed(run_of: RunOf, monkeypatch: pytest.Monk
     head, model = opened(run_of("bert").folder)
     texts = undecided(100, seed=3)
     alone = answer_each_alone(head, model, texts)
-    right = LabelsHead.collate
+    right = windows.pad
 
-    def collate(self: LabelsHead, *arguments: Any) -> dict[str, torch.Tensor]:
-        batch = right(self, *arguments)
+    def pad(*arguments: Any) -> dict[str, torch.Tensor]:
+        batch = right(*arguments)
         return batch | {"attention_mask": torch.ones_like(batch["attention_mask"])}
 
-    monkeypatch.setattr(LabelsHead, "collate", collate)
+    monkeypatch.setattr(windows, "pad", pad)
 
     with pytest.raises(AssertionError):
         check_same_answers(head, alone, answer(head, model, texts))
@@ -221,8 +227,12 @@ def test_answers_in_the_order_of_length_are_noticed(run_of: RunOf, monkeypatch: 
     texts = undecided(100, seed=4)
     shuffled = random.Random(0).sample(range(100), 100)
     as_they_came = answer(head, model, texts)
-    by_length = property(lambda self: np.argsort(np.argsort(self.lengths, kind="stable")))
-    monkeypatch.setattr(Features, "row_of_window", by_length)
+    right = LabelsHead.row_outputs
+
+    def by_length(self: LabelsHead, outputs: Logits, features: Features) -> Logits:
+        return right(self, outputs[np.argsort(features.lengths, kind="stable")], features)
+
+    monkeypatch.setattr(LabelsHead, "row_outputs", by_length)
 
     with pytest.raises(AssertionError):
         check_same_answers(head, as_they_came[shuffled], answer(head, model, [texts[i] for i in shuffled]))

@@ -14,7 +14,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,6 @@ for case, place, stdin, commands in json.loads(Path(sys.argv[1]).read_text()):
             file.write(json.dumps([case, *result]) + "\\n")
 """
 QUICK = ("--epochs", "1", "--device", "cpu", "--precision", "fp32", "--quiet")
-NOT_CALLED = pytest.mark.xfail(strict=True, raises=AssertionError, reason="inspect is not called yet")
 
 
 @dataclass(frozen=True)
@@ -156,15 +155,12 @@ def train(*more: str) -> Commands:
 # Each case prepares a place and gives the commands to run there, the exit code of the last, and words of its message.
 CASES: dict[str, tuple[Prepare, int, str]] = {}
 INPUT: dict[str, str] = {}  # standard input, where a case has one
-NOT_YET: set[str] = set()  # cases that need model_files.inspect to be called
 
 
-def case(code: int, message: str = "", *, stdin: str = "", not_yet: bool = False) -> Callable[[Prepare], Prepare]:
+def case(code: int, message: str = "", *, stdin: str = "") -> Callable[[Prepare], Prepare]:
     def add(prepare: Prepare) -> Prepare:
         CASES[prepare.__name__] = prepare, code, message
         INPUT[prepare.__name__] = stdin
-        if not_yet:
-            NOT_YET.add(prepare.__name__)
         return prepare
 
     return add
@@ -181,13 +177,13 @@ def pickle_alone(place: Place) -> Commands:
     return train()
 
 
-@case(2, "cannot be loaded", not_yet=True)
+@case(2, "cannot be loaded")
 def pickle_alone_and_allowed(place: Place) -> Commands:
     pickle_alone(place)
     return train("--allow-pickle")
 
 
-@case(2, "cannot be loaded", not_yet=True)
+@case(2, "cannot be loaded")
 def plain_pickle_allowed_by_a_recipe(place: Place) -> Commands:
     model = place.model()
     (model / "model.safetensors").unlink()
@@ -239,7 +235,7 @@ def code_that_no_configuration_names(place: Place) -> Commands:
     return train()
 
 
-@case(2, "custom_pipelines", not_yet=True)
+@case(2, "custom_pipelines")
 def code_for_a_pipeline(place: Place) -> Commands:
     place.model(config={"custom_pipelines": {"x": {"impl": "evil.Model", "pt": ["AutoModel"]}}})
     return train()
@@ -254,7 +250,7 @@ def index_that_leaves(place: Place) -> Commands:
     return train()
 
 
-@case(2, "names a file that is not of its kind", not_yet=True)
+@case(2, "names a file that is not of its kind")
 def index_of_pickles(place: Place) -> Commands:
     model = place.model()
     (model / "model.safetensors").unlink()
@@ -285,7 +281,7 @@ def attention_of_a_repository(place: Place) -> Commands:
     return train()
 
 
-@case(2, "names other files to be read in its place", not_yet=True)
+@case(2, "names other files to be read in its place")
 def another_configuration(place: Place) -> Commands:
     model = place.model(config={"configuration_files": ["config.1.0.0.json"]})
     hidden = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}
@@ -293,26 +289,26 @@ def another_configuration(place: Place) -> Commands:
     return train()
 
 
-@case(2, "names other weights", not_yet=True)
+@case(2, "names other weights")
 def other_weights(place: Place) -> Commands:
     model = place.model(config={"transformers_weights": "adapter_model.bin"})
     place.bin(model / "adapter_model.bin")
     return train()
 
 
-@case(2, "says that the weights are quantized", not_yet=True)
+@case(2, "says that the weights are quantized")
 def quantized_weights(place: Place) -> Commands:
     place.model(config={"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}})
     return train()
 
 
-@case(2, "names a tokenizer that Transformers does not have: 'AutoTokenizer'", not_yet=True)
+@case(2, "names a tokenizer that Transformers does not have: 'AutoTokenizer'")
 def tokenizer_that_is_none(place: Place) -> Commands:
     place.model(tokenizer_config={"tokenizer_class": "AutoTokenizer"})
     return train()
 
 
-@case(2, "sets more than special tokens: vocab_file", not_yet=True)
+@case(2, "sets more than special tokens: vocab_file")
 def vocabulary_elsewhere(place: Place) -> Commands:
     model = place.model(special_tokens_map={"vocab_file": "/etc/passwd"})
     (model / "tokenizer.json").unlink()
@@ -332,7 +328,7 @@ def templates_are_not_rendered(place: Place) -> Commands:
 # Runs and checkpoints.
 
 
-@case(2, "has an auto_map", stdin="y\n" * 9, not_yet=True)
+@case(2, "has an auto_map", stdin="y\n" * 9)
 def answers_of_a_run_with_code(place: Place) -> Commands:
     """Transformers would ask whether to run the code, and take the first row of standard input for the answer."""
     run = place.run()
@@ -344,7 +340,7 @@ def answers_of_a_run_with_code(place: Place) -> Commands:
     return [["predict", "run", "-", "--format", "text", "-o", "-"]]
 
 
-@case(2, "has an auto_map", not_yet=True)
+@case(2, "has an auto_map")
 def scores_of_a_run_with_code(place: Place) -> Commands:
     run = place.run()
     shutil.rmtree(run / "model")
@@ -619,16 +615,12 @@ def outcomes(places: dict[str, Place], tmp_path_factory: pytest.TempPathFactory)
     }
 
 
-def marked(names: Iterator[str] | list[str]) -> list[Any]:
-    return [pytest.param(name, marks=[NOT_CALLED] if name in NOT_YET else []) for name in names]
-
-
 @pytest.mark.parametrize("name", [name for name in CASES if name not in CONTROLS])
 def test_nothing_hostile_is_run(outcomes: dict[str, Outcome], name: str) -> None:
     assert (outcomes[name].canary, outcomes[name].events) == (False, [])
 
 
-@pytest.mark.parametrize("name", marked([name for name in CASES if name not in CONTROLS]))
+@pytest.mark.parametrize("name", [name for name in CASES if name not in CONTROLS])
 def test_what_is_hostile_is_refused_in_words(outcomes: dict[str, Outcome], name: str) -> None:
     _, code, message = CASES[name]
     for result in outcomes[name].results:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ftkit import config, hub
+from ftkit import config, hub, model_files
 from ftkit.data import benchmarks
 from ftkit.errors import UserError
 from tests.hub_server import Hub, serve
@@ -30,15 +30,19 @@ import json, sys
 hosts = set()
 sys.addaudithook(lambda event, args: event == "socket.getaddrinfo" and hosts.add(args[0]))
 
-from ftkit import hub
+from ftkit import hub, model_files
 from ftkit.errors import UserError
+
+def model(name, revision=None, allow_pickle=False):
+    folder = hub.model_folder(name, revision, allow_pickle)
+    model_files.inspect(folder, allow_pickle)
+    return str(folder)
 
 def rows(*arguments):
     columns, rows = hub.dataset_rows(*arguments)
     return [list(columns), list(rows)]
 
-calls = {"model": lambda *a: str(hub.model_folder(*a)), "rows": rows, "splits": hub.dataset_splits,
-         "describe": hub.describe}
+calls = {"model": model, "rows": rows, "splits": hub.dataset_splits, "describe": hub.describe}
 for name, *arguments in json.loads(sys.argv[1]):
     try:
         print(json.dumps(calls[name](*arguments)))
@@ -285,8 +289,33 @@ def test_a_repository_with_pickles_only_says_how_to_convert(ask: Ask, server: Hu
     repository = write(server.root / "models/me/old/main", config={"model_type": "bert"})
     (repository / "pytorch_model.bin").write_bytes(b"\x80")
     (error,) = ask(["model", "me/old"])
-    assert "has its weights only as pytorch_model.bin, which can run code when loaded" in error["problem"]
+    assert "has its weights only as pytorch_model.bin: a pickle, which can run code" in error["problem"]
     assert "--revision refs/pr/NUMBER" in error["remedy"]
+    assert not any(request.endswith("pytorch_model.bin") for request in server.requests)
+
+
+def test_pickles_are_fetched_where_they_are_allowed_and_needed(ask: Ask, server: Hub) -> None:
+    repository = write(server.root / "models/me/old/main", config={"model_type": "bert"})
+    (repository / "pytorch_model.bin").write_bytes(b"\x80")
+    (repository / "training_args.bin").write_bytes(b"\x80")
+    (folder,) = ask(["model", "me/old", None, True])
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "pytorch_model.bin"]
+    assert ask(["model", "me/old", None, True], HF_HUB_OFFLINE="1") == [folder]
+
+
+def test_pickles_beside_safetensors_are_not_fetched_even_if_allowed(ask: Ask, server: Hub) -> None:
+    repository = plain_model(server.root / "models/me/both/main")
+    (repository / "pytorch_model.bin").write_bytes(b"\x80")
+    (folder,) = ask(["model", "me/both", None, True])
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_damaged_pickle_is_refused(ask: Ask, server: Hub) -> None:
+    repository = write(server.root / "models/me/old/main", config={"model_type": "bert"})
+    (repository / "pytorch_model.bin").write_bytes(b"\x80" * 100)
+    server.corrupt.add("pytorch_model.bin")
+    (error,) = ask(["model", "me/old", None, True])
+    assert error["problem"].startswith("pytorch_model.bin was damaged on its way or on the disk")
 
 
 def test_a_repository_with_code_is_refused(ask: Ask, server: Hub) -> None:
@@ -349,64 +378,10 @@ def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path) -> None:
         hub.model_folder(str(plain_model(tmp_path)), "v1")
 
 
-BERT = {"model_type": "bert"}
-HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
-    "code in the model": ({"config": BERT | {"auto_map": {"AutoModel": "evil.Model"}}}, "auto_map"),
-    "code in the tokenizer": ({"tokenizer_config": {"auto_map": {"AutoTokenizer": ["evil.T", None]}}}, "auto_map"),
-    "code in a part": ({"config": BERT | {"text_config": {"auto_map": {"AutoModel": "e.M"}}}}, "auto_map"),
-    "a kernel": ({"config": BERT | {"_attn_implementation": "evil/kernel"}}, "code from elsewhere"),
-    "a kernel for a part": ({"config": BERT | {"attn_implementation": {"x": "evil/k:f"}}}, "code from elsewhere"),
-    "an adapter": ({"adapter_config": {"base_model_name_or_path": "evil/base"}}, "adapter for another model"),
-    "an index that leaves": (
-        {"model.safetensors.index": {"weight_map": {"w": "../other.safetensors"}}},
-        "names a file outside its folder",
-    ),
-    "an index into the root": (
-        {"model.safetensors.index": {"weight_map": {"w": "/other.safetensors"}}},
-        "names a file outside its folder",
-    ),
-    "an index of nothing": (
-        {"model.safetensors.index": {"weight_map": {"w": "model-2.safetensors"}}},
-        "names model-2.safetensors, which is missing",
-    ),
-    "an index without a map": ({"model.safetensors.index": {"weight_map": ["w"]}}, "has no weight_map"),
-    "a list for a configuration": ({"config": [{"auto_map": {}}]}, "is no JSON object"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_folder_is_refused_and_nothing_of_it_runs(case: str, tmp_path: Path) -> None:
-    files, message = HOSTILE[case]
-    folder = plain_model(tmp_path / "model")
-    plain_model(tmp_path, b"other")
-    canary = tmp_path / "canary"
-    (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')")
-    write(folder, **files)
-    with pytest.raises(UserError, match=message):
-        hub.model_folder(str(folder))
-    assert not canary.exists()
-
-
-@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"\xff", b'{"a": ' * 100_000, b" " * 10_000_001])
-def test_a_configuration_that_cannot_be_read_is_refused(content: bytes, tmp_path: Path) -> None:
-    folder = plain_model(tmp_path / "model")
-    (folder / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"config\.json (cannot be read as JSON|is too large)"):
-        hub.model_folder(str(folder))
-
-
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    folder = plain_model(tmp_path / "model")
-    (tmp_path / "secret.json").write_text("{}")
-    (folder / "tokenizer.json").symlink_to(tmp_path / "secret.json")
-    with pytest.raises(UserError, match=r"tokenizer\.json is a symbolic link that leaves its folder"):
-        hub.model_folder(str(folder))
-
-
-def test_a_link_inside_the_folder_is_fine(tmp_path: Path) -> None:
-    folder = plain_model(tmp_path / "model")
-    (folder / "tokenizer.json").symlink_to("config.json")
-    assert hub.model_folder(str(folder)) == folder
+def test_an_adapter_is_found_and_refused_by_what_it_is(tmp_path: Path) -> None:
+    write(tmp_path, adapter_config={"base_model_name_or_path": "me/base"})
+    with pytest.raises(UserError, match="holds an adapter for another model"):
+        model_files.inspect(hub.model_folder(str(tmp_path)))
 
 
 # Data sets
@@ -588,3 +563,10 @@ def test_the_reported_file_of_a_local_copy_is_found(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text("")
     with pytest.raises(UserError, match="one file named"):
         benchmarks.local_file(sst2, tmp_path)
+
+
+def test_line_aligned_files_of_a_local_copy_are_found_together(tmp_path: Path) -> None:
+    multi30k = benchmarks.find("Multi30k")
+    for name in ("train.en.gz", "train.de.gz", "test_2016_flickr.en.gz", "test_2016_flickr.de.gz", "README.md"):
+        (tmp_path / name).write_text("")
+    assert benchmarks.local_file(multi30k, tmp_path) == f"{tmp_path}/test_2016_flickr.{{de,en}}.gz"

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from ftkit.devices import Devices
 from ftkit.metrics import classification
-from ftkit.prediction import load_head, row_logits
+from ftkit.prediction import load_head, row_outputs
 from ftkit.run import Run
 from tests import tiny
 from tests.conftest import Learned
@@ -29,7 +29,7 @@ CheckpointOf = Callable[[str], Path]
 
 CPU = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp32")
 TWO = ("--processes", "2")
-TIMEOUT = 60  # seconds until processes that wait for each other are given up
+TIMEOUT = 180  # seconds until processes that wait for each other are given up
 ONE_EPOCH = ("--set", "training.epochs=1", "--learning-rate", "1e-3")
 WINDOWS = ("--max-length", "16")
 
@@ -200,15 +200,15 @@ import sys
 from pathlib import Path
 import numpy as np
 from ftkit.devices import open_devices
-from ftkit.prediction import load_head, row_logits
+from ftkit.prediction import load_head, row_outputs
 from ftkit.run import Run
 
 run, texts, folder = Run(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 devices = open_devices("cpu", "fp32", expected=2)
-head, model = load_head(run, run.task(), devices)
+head, model = load_head(run, run.record(), devices)
 rows = [(line,) for line in texts.read_text().splitlines()]
 for budget in (1, 48, 4096):
-    logits = [row_logits(model, head, head.encode(rows[:n]), devices, budget) for n in range(1, len(rows) + 1)]
+    logits = [row_outputs(model, head, head.encode(rows[:n]), devices, budget) for n in range(1, len(rows) + 1)]
     np.savez(folder / f"{budget}-{devices.rank}.npz", *logits)
 """
 
@@ -230,11 +230,11 @@ def test_any_number_of_rows_is_answered_on_two_processes_as_on_one(two_windows_r
     done = together("-c", LOGITS_OF_ALL_SIZES, two_windows_run, tmp_path / "texts.txt", tmp_path)
 
     assert [process.code for process in done] == [0, 0], done[0].err + done[1].err
-    head, model = load_head(run, run.task(), CPU)
+    head, model = load_head(run, run.record(), CPU)
     assert (head.encode([(text,) for text in texts]).windows_of_rows > 1).any()
-    numbers = np.asarray([run.task().labels.index(row["label"]) for row in made])
+    numbers = np.asarray([run.record().labels.index(row["label"]) for row in made])
     for count in range(1, 18):
-        alone = row_logits(model, head, head.encode([(text,) for text in texts[:count]]), CPU)
+        alone = row_outputs(model, head, head.encode([(text,) for text in texts[:count]]), CPU)
         for name in ("1-0", "1-1", "48-0", "48-1", "4096-0", "4096-1"):
             shared = np.load(tmp_path / f"{name}.npz")[f"arr_{count - 1}"]
             np.testing.assert_allclose(shared, alone, rtol=0, atol=1e-5)

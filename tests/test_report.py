@@ -16,7 +16,8 @@ from markdown_it import MarkdownIt
 
 from ftkit import config, report
 from ftkit.metrics import classification
-from ftkit.run import Run, TaskRecord
+from ftkit.recipes.labelled import LabelsRecord
+from ftkit.run import Run
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -117,20 +118,19 @@ def make_run(
     base_model: str = "package:some/model",
     updates: int = 60,
     epochs: int = 3,
-) -> tuple[Run, dict[str, Any], TaskRecord]:
+) -> tuple[Run, dict[str, Any], LabelsRecord]:
     """A run directory as far as the reports read it, with its result and record."""
     run = Run(tmp_path / "run")
     run.folder.mkdir()
-    record = TaskRecord(
-        "classification",
-        {"text": "text", "label": "label"},
-        labels,
-        multi_label,
-        None,
-        threshold if threshold is not None or not multi_label else 0.5,
-        128,
-        16,
-        base_model,
+    record = LabelsRecord(
+        task="classification",
+        columns={"text": "text", "label": "label"},
+        labels=labels,
+        multi_label=multi_label,
+        threshold=threshold if threshold is not None or not multi_label else 0.5,
+        max_length=128,
+        overlap=16,
+        base_model=base_model,
     )
     splits = ["train", "validation", *(["test"] if test else [])]
     facts = {
@@ -186,17 +186,17 @@ def make_run(
     return run, result, record
 
 
-def written(run: Run, result: dict[str, Any], record: TaskRecord) -> Page:
+def written(run: Run, result: dict[str, Any], record: LabelsRecord) -> Page:
     report.write_run_report(run, result, record)
     return Page((run.folder / "report.html").read_text(encoding="utf-8"))
 
 
-def evaluated(run: Run, result: dict[str, Any], record: TaskRecord) -> Page:
+def evaluated(run: Run, result: dict[str, Any], record: LabelsRecord) -> Page:
     report.write_evaluation_report(run, "held-out", result, record)
     return Page((run.folder / "eval/held-out/report.html").read_text(encoding="utf-8"))
 
 
-def card(run: Run, result: dict[str, Any], record: TaskRecord) -> str:
+def card(run: Run, result: dict[str, Any], record: LabelsRecord) -> str:
     report.write_run_report(run, result, record)
     return (run.folder / "README.md").read_text(encoding="utf-8")
 
@@ -432,8 +432,8 @@ def test_what_was_read_is_told_for_each_split(tmp_path: Path) -> None:
         ["rows read", *["1,200"] * 3],
         ["left out: empty text", "3", "", ""],
         ["rows used", *["1,197"] * 3],
-        ["that repeat a text", *["21"] * 3],
-        ["longer than a window of 128 tokens", *["4"] * 3],
+        ["rows that repeat a text", *["21"] * 3],
+        ["rows longer than a window of 128 tokens", *["4"] * 3],
         ["tokens a row, median", *["12"] * 3],
         ["tokens a row, longest", *["1,444"] * 3],
         ["tokens unknown to the model", *["1.25%"] * 3],
@@ -472,6 +472,27 @@ def test_learning_curves_are_those_of_the_log(tmp_path: Path) -> None:
     assert loss["line"] == [(0.0, 0.0), (50.0, 50.0), (100.0, 66.67)]
     assert [text for _, text in score["ticks"]] == ["0.60", "0.65", "0.70", "0.75", "0.80"]
     assert score["line"] == [(0.0, 100.0), (50.0, 50.0), (100.0, 0.0)]
+
+
+def test_the_loss_of_validation_rows_is_no_point_of_the_curve_of_the_updates(tmp_path: Path) -> None:
+    run, _, _ = make_run(tmp_path, ["a", "b"], updates=3)
+    evaluations = [{"evaluation": i + 1, "loss": 9.0 - i} for i in range(2)]
+    log = (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[:3]
+    run.write_text("log.jsonl", "\n".join([*log, *map(json.dumps, evaluations)]) + "\n")
+    loss, score = report.curves(run, "loss")
+    assert (loss["count"], score["count"]) == (3, 2)
+    assert loss["line"] == [(0.0, 0.0), (50.0, 50.0), (100.0, 66.67)]
+    assert score["line"] == [(0.0, 0.0), (100.0, 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("multi_label", "words"),
+    [(False, "classification with 3 labels"), (True, "classification with 3 labels, several a row")],
+)
+def test_page_and_card_say_what_the_model_does(tmp_path: Path, multi_label: bool, words: str) -> None:
+    run, result, record = make_run(tmp_path, ["a", "b", "c"], multi_label=multi_label)
+    assert f"{words}; fine-tuned from package:some/model" in written(run, result, record).text
+    assert f"A model for {words}, fine-tuned from package:some/model" in (run.folder / "README.md").read_text()
 
 
 def test_a_long_curve_has_few_points_and_keeps_its_mean(tmp_path: Path) -> None:

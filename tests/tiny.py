@@ -63,6 +63,44 @@ def rows(count: int, seed: int, fewest: int = 5, most: int = 25) -> list[Row]:
     return result
 
 
+QUESTION = "which was there"
+CREATURES = KEYWORDS["animal"]
+
+
+def questions(count: int, seed: int, fewest: int = 5, most: int = 15, unanswerable: float = 0.0) -> list[Row]:
+    """Rows of a task of questions: the answer is the one creature among the filler words of the context, or there
+    is none; in that case answer and start are empty."""
+    generator = random.Random(seed)
+    result: list[Row] = []
+    for number in range(count):
+        found = [generator.choice(CREATURES)] if generator.random() >= unanswerable else []
+        context = sentence(generator, found, fewest, most)
+        start = f" {context} ".index(f" {found[0]} ") if found else ""
+        answer = found[0] if found else ""
+        result.append({"id": f"q{number}", "question": QUESTION, "context": context, "answer": answer, "start": start})
+    return result
+
+
+GERMAN = {"cat": "apple", "horse": "cherry", "otter": "mango", "sparrow": "plum"}
+FRENCH = {"cat": "hammer", "horse": "pliers", "otter": "saw", "sparrow": "wrench"}
+
+
+def pairs(count: int, seed: int, most: int = 3) -> list[Row]:
+    """Rows of a task of translation: up to three animals in en, and word by word other words in de and fr."""
+    generator = random.Random(seed)
+    result = []
+    for _ in range(count):
+        words = generator.choices(sorted(GERMAN), k=generator.randint(1, most))
+        result.append(
+            {
+                "en": " ".join(words),
+                "de": " ".join(GERMAN[word] for word in words),
+                "fr": " ".join(FRENCH[word] for word in words),
+            }
+        )
+    return result
+
+
 def write_csv(path: Path, records: Iterable[Row]) -> Path:
     """A CSV file with the keys of the first record as its header."""
     listed = list(records)
@@ -97,6 +135,16 @@ def checkpoint(folder: Path, family: str) -> Path:
         "intermediate_size": 2 * WIDTH,
         "max_position_embeddings": POSITIONS,
     }
+    coupled = {
+        "d_model": WIDTH,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 2 * WIDTH,
+        "decoder_ffn_dim": 2 * WIDTH,
+        "max_position_embeddings": POSITIONS,
+    }
     shapes: dict[str, dict[str, Any]] = {
         "bert": bert,
         "roberta": bert | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
@@ -117,23 +165,20 @@ def checkpoint(folder: Path, family: str) -> Path:
             "num_heads": 2,
             "decoder_start_token_id": tokenizer.pad_token_id,
         },
-        "marian": {
-            "d_model": WIDTH,
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "decoder_attention_heads": 2,
-            "encoder_ffn_dim": 2 * WIDTH,
-            "decoder_ffn_dim": 2 * WIDTH,
-            "max_position_embeddings": POSITIONS,
-            "decoder_start_token_id": tokenizer.pad_token_id,
-        },
+        "marian": coupled | {"decoder_start_token_id": tokenizer.pad_token_id},
+        "bart": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
+        "nllb": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
+        "mbart50": coupled | {"decoder_start_token_id": tokenizer.eos_token_id},
     }
-    config = transformers.AutoConfig.for_model(family, **shape, **ends, **shapes[family])
+    kind = {"nllb": "m2m_100", "mbart50": "mbart"}.get(family, family)
+    config = transformers.AutoConfig.for_model(kind, **shape, **ends, **shapes[family])
     pretrained = {
         "gpt2": transformers.AutoModelForCausalLM,
         "t5": transformers.AutoModelForSeq2SeqLM,
         "marian": transformers.AutoModelForSeq2SeqLM,
+        "bart": transformers.AutoModelForSeq2SeqLM,
+        "nllb": transformers.AutoModelForSeq2SeqLM,
+        "mbart50": transformers.AutoModelForSeq2SeqLM,
     }.get(family, transformers.AutoModelForMaskedLM)
     torch.manual_seed(0)
     pretrained.from_config(config).save_pretrained(folder)
@@ -157,9 +202,16 @@ def _tokenizer(family: str, folder: Path) -> Any:
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
         made = transformers.BertTokenizer if family == "bert" else transformers.DistilBertTokenizer
         return made(vocab={piece: i for i, piece in enumerate(vocabulary)}, model_max_length=POSITIONS)
-    if family == "roberta":
+    if family in ("roberta", "bart"):
         learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-        return transformers.RobertaTokenizer(**learned, model_max_length=POSITIONS)
+        made = transformers.RobertaTokenizer if family == "roberta" else transformers.BartTokenizer
+        return made(**learned, model_max_length=POSITIONS)
+    if family == "nllb":
+        learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>"])
+        return transformers.NllbTokenizer(**learned, model_max_length=POSITIONS)
+    if family == "mbart50":
+        vocabulary = _unigrams(["<s>", "<pad>", "</s>", "<unk>"])
+        return transformers.MBart50Tokenizer(vocab=vocabulary, src_lang="en_XX", model_max_length=POSITIONS)
     if family == "gpt2":
         learned = _byte_pairs(["<|endoftext|>"])
         return transformers.GPT2Tokenizer(**learned, model_max_length=POSITIONS)

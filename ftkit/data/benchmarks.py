@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit.data.load import SPLIT_NAMES
+from ftkit.data.load import SPLIT_NAMES, candidates
 from ftkit.errors import UserError
 
 
@@ -21,7 +21,7 @@ class Figure:
     """A result that others published.
 
     Attributes:
-        value: from 0 to 1.
+        value: in the metric's unit: from 0 to 1, and of BLEU from 0 to 100.
         metric: by its name here, e.g. accuracy or f1_macro.
         model: what reached it, and under which conditions if they are unusual.
         source: where it was read.
@@ -141,6 +141,64 @@ BENCHMARKS = (
         reported_split="test",
         published=Figure(0.968, "accuracy", FURTHER_PRETRAINED, SUN_2019),
     ),
+    Benchmark(
+        "squad",
+        "hub:rajpurkar/squad",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # the labels of the test split are not published
+        task="question-answering",
+        metric="f1",
+        published=Figure(
+            0.8852,
+            "f1",
+            "bert-base-uncased (2 epochs, learning rate 3e-5, batches of 12)",
+            "github.com/huggingface/transformers, examples/pytorch/question-answering/README.md",
+        ),
+    ),
+    Benchmark(
+        "squad2",
+        "hub:rajpurkar/squad_v2",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # the labels of the test split are not published
+        task="question-answering",
+        metric="f1",
+        published=Figure(0.756, "f1", "MiniLM-L6-H384-uncased", "github.com/microsoft/unilm, minilm/README.md"),
+    ),
+    Benchmark(
+        "cmrc2018",
+        "hub:hfl/cmrc2018",
+        {"question": "question", "context": "context", "answer": "answers", "id": "id"},
+        validation=0.05,
+        reported_split="validation",  # its test split on the hub is the small trial set
+        task="question-answering",
+        metric="f1",
+    ),
+    Benchmark(
+        "multi30k",  # the test of 2016; the original has more languages and tests (github.com/multi30k/dataset)
+        "hub:bentrevett/multi30k",
+        {"source": "en", "de": "de"},
+        validation="validation",
+        reported_split="test",
+        task="translation",
+        metric="bleu",
+    ),
+    Benchmark(
+        "wmt16_en_ro",
+        "hub:wmt/wmt16/ro-en",
+        {"source": "en", "ro": "ro"},
+        validation="validation",
+        reported_split="test",
+        task="translation",
+        metric="bleu",
+        published=Figure(
+            28.1,
+            "bleu",
+            "mBART (mbart-large-cc25 fine-tuned), without its post-processing of Romanian",
+            "huggingface.co/facebook/mbart-large-en-ro, model card",
+        ),
+    ),
 )
 
 
@@ -162,17 +220,17 @@ def _plain(name: str) -> str:
 
 
 def local_file(benchmark: Benchmark, folder: Path) -> str:
-    """The file in a local copy of a benchmark that holds the reported split: test.*, or validation.* or dev.*
+    """The source in a local copy of a benchmark that holds the reported split: test.*, or validation.* or dev.*
 
     Raises:
         UserError: there is none, or more than one.
     """
     names = SPLIT_NAMES[benchmark.reported_split]
-    listed = sorted(path for path in folder.glob("*.*") if path.is_file()) if folder.is_dir() else []
-    found = [str(path) for path in listed if path.name.split(".")[0].lower() in names]
+    found = candidates(folder, benchmark.reported_split) if folder.is_dir() else []
     if len(found) == 1:
         return found[0]
-    have = ", ".join(path.name for path in listed[:10]) or "no files"
+    listed = sorted(path.name for path in folder.glob("*.*")) if folder.is_dir() else []
+    have = ", ".join(listed[:10]) or "no files"
     raise UserError(
         f"{benchmark.name} is reported on its {benchmark.reported_split} split, of which {folder} should hold "
         f"one file named {'.* or '.join(names)}.*; it has {have}",

@@ -30,7 +30,8 @@ class Features:
         starts: (windows + 1,) where each window begins in `tokens`.
         second: (windows,) position inside the window at which the second text of a pair begins;
             the window's length where there is none. Gives the token types.
-        first_window: (rows + 1,) the windows of row r are first_window[r] to first_window[r + 1].
+        first_window: (rows + 1,) the windows of row r are first_window[r] to first_window[r + 1]; a row that cannot
+            be read has none.
         text_tokens: (2,) tokens of the texts without special ones: all, and unknown ones.
         offsets: (all tokens, 2) int32, the characters of the second text that a token stands for, from and
             to; -1 for tokens that are not of it. (0, 2) for heads that need none.
@@ -81,7 +82,7 @@ class Features:
     def windows_of(self, rows: Ints) -> Ints:
         """The window numbers of the given rows, in their order."""
         first, last = self.first_window[rows], self.first_window[rows + 1]
-        if len(self.starts) - 1 == self.rows:
+        if (last - first == 1).all():
             return np.asarray(first)
         return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
 

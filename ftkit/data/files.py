@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from ftkit import languages
 from ftkit.data import squad
 from ftkit.errors import UserError
 
@@ -47,6 +48,10 @@ SUFFIXES = {
     ".label": "label-first",
     ".ft": "label-first",
 }
+
+# The code of a language with its script and region, as in news.de, news.zh-Hant and news.pt_BR.
+LANGUAGE_ENDING = re.compile(r"[A-Za-z]{2,3}([-_][A-Z][a-z]{3})?([-_]([A-Z]{2}|\d{3}))?")
+NO_LANGUAGES = {"bak"}  # of a backup, not Bashkir
 
 HEAD = 1 << 20  # bytes looked at before the first row is given out
 BLOCK = 1 << 18  # bytes read, or decompressed, at a time
@@ -162,6 +167,8 @@ def open_rows(
     """
     name = str(path)
     place = "standard input" if name == "-" else name
+    if name != "-" and not os.path.exists(name):
+        raise _missing(Path(name))
     format = file_format(name, options.format)
     notes: list[str] = []
     blocks, on_disk = _unpack(name, place, _read(name, place, stdin), notes)
@@ -193,7 +200,7 @@ def open_rows(
 
 
 def file_format(name: str, asked: str | None, option: str = "--format") -> str:
-    """The format that was asked for, or that the suffix (without .gz) stands for.
+    """The format that was asked for, or that the suffix (without .gz) stands for; of a language it is text.
 
     Raises:
         UserError: the format or the suffix is unknown, or nothing tells the format of standard input.
@@ -208,10 +215,20 @@ def file_format(name: str, asked: str | None, option: str = "--format") -> str:
     if name == "-":
         raise UserError("standard input and output have no suffix that tells the format", name_it)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
-    if suffix not in SUFFIXES:
-        found = f"ends in {suffix}" if suffix else "has no suffix"
-        raise UserError(f"{name} {found}; known are {', '.join(SUFFIXES)}, each also with .gz", name_it)
-    return SUFFIXES[suffix]
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    if language_ending(name):
+        return "text"
+    found = f"ends in {suffix}" if suffix else "has no suffix"
+    known = f"{', '.join(SUFFIXES)} and codes of languages such as .en for text, each also with .gz"
+    raise UserError(f"{name} {found}; known are {known}", name_it)
+
+
+def language_ending(name: str) -> str | None:
+    """The code of the language that a file's name (without .gz) ends in, such as "de" of news.de, as it is written."""
+    ending = Path(name[:-3] if name.lower().endswith(".gz") else name).suffix[1:]
+    known = LANGUAGE_ENDING.fullmatch(ending) and ending.lower() not in NO_LANGUAGES and languages.is_code(ending)
+    return ending if known else None
 
 
 def sha256(path: str | Path) -> str:
@@ -329,7 +346,8 @@ def _head(blocks: Iterator[bytes]) -> list[bytes]:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Text. Lines end at \n, \r\n or \r, and nowhere else: U+0085 and U+2028 are text.
+# Text. Lines end at \n, \r\n or \r, and nowhere else: U+0085 and U+2028 are text. (In the format of that name
+# \r alone is text too where the file has \n, so that rows are the lines that everyone else counts.)
 
 
 def _encoding(place: str, head: bytes, asked: str | None, notes: list[str]) -> str:
@@ -474,8 +492,22 @@ def _text_rows(
     if format == "text":
         if head and head[0].startswith(LABEL):
             notes.append(f"the first line begins with {LABEL}: if that is a label, add --format label-first")
-        return ("text",), ((number, {"text": line.rstrip("\r\n")}, None) for number, line in lines)
+        if any(line.endswith("\n") for line in head):
+            lines = _joined_at_returns(lines)
+        return ("text",), ((number, {"text": re.sub(r"\r?\n\Z|\r\Z", "", line)}, None) for number, line in lines)
     return _delimited(place, format, head, lines, options, notes)
+
+
+def _joined_at_returns(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The lines as `wc -l` counts them: in a file that has line feeds, a carriage return alone ends none."""
+    number, held = 1, ""
+    for _, line in lines:
+        held += line
+        if line.endswith("\n"):
+            yield number, held
+            number, held = number + 1, ""
+    if held:
+        yield number, held
 
 
 def _label_first(lines: Iterable[tuple[int, str]], fasttext: bool) -> Iterator[Parsed]:

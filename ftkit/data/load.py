@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ftkit import hub
+from ftkit import hub, languages
 from ftkit.config import DataSection
-from ftkit.data import files
+from ftkit.data import files, parallel
 from ftkit.errors import UserError
 
 SPLIT_NAMES = {
@@ -18,6 +21,10 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+
+
+NESTED = "translation"  # the column of objects {"en": ..., "de": ...} in many corpora
+PEEK = 100  # rows looked at to find the languages of such objects
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,72 @@ def read_options(data: DataSection) -> files.ReadOptions:
 
 
 def load(source: str, options: files.ReadOptions, split: str = "train", revision: str | None = None) -> Table:
-    """All rows of one file or one split of a hub data set.
+    """All rows of one file, of line-aligned files (see `parallel`), or of one split of a hub data set.
 
     Raises:
         UserError: the source is missing or broken, or holds no rows.
     """
     if source.startswith("hub:"):
         return _load_hub(source, split, revision)
-    found, rows = files.open_rows(source, options)
-    return Table(source, found.columns, list(rows), found.notes, files.sha256(source))
+    found, rows = open_rows(source, options)
+    paths = _line_aligned(source, options)
+    digest = parallel.sha256(paths) if paths else files.sha256(source)
+    return Table(source, found.columns, list(rows), found.notes, digest)
+
+
+def open_rows(
+    source: str, options: files.ReadOptions, *, errors: Literal["raise", "keep"] = "raise"
+) -> tuple[files.Source, Iterator[files.Row]]:
+    """The rows of a file or of line-aligned files as a stream, and what was found out; see `files.open_rows`.
+
+    Where every cell of a column `translation` is an object of languages, its texts become columns of their own.
+    """
+    if paths := _line_aligned(source, options):
+        return parallel.open_rows(source, paths, options)
+    found, rows = files.open_rows(source, options, errors=errors)
+    columns, rows = _flat(found.columns, rows)
+    if columns == found.columns:
+        return found, rows
+    new = ", ".join(column for column in columns if column not in found.columns)
+    return replace(found, columns=columns, notes=(*found.notes, f"the texts in {NESTED!r} are the columns {new}")), rows
+
+
+def inputs(source: str, options: files.ReadOptions) -> list[Path]:
+    """The files that a source consists of; none for standard input and hub data sets."""
+    if source == "-" or source.startswith("hub:"):
+        return []
+    paths = _line_aligned(source, options)
+    return [Path(path) for path in (paths.values() if paths else [source])]
+
+
+def _line_aligned(source: str, options: files.ReadOptions) -> dict[str, str] | None:
+    return parallel.find(source) if options.format in (None, "text") else None
+
+
+def _flat(columns: tuple[str, ...], rows: Iterator[files.Row]) -> tuple[tuple[str, ...], Iterator[files.Row]]:
+    """The columns and rows with the texts of `translation` as columns, if the first rows show that it holds such."""
+    if NESTED not in columns:
+        return columns, rows
+    first = list(itertools.islice(rows, PEEK))
+    rows = itertools.chain(first, rows)
+    cells = [row.cells[NESTED] for row in first if row.cells.get(NESTED) is not None]
+    if not cells or not all(isinstance(cell, dict) for cell in cells):
+        return columns, rows
+    found = tuple(dict.fromkeys(language for cell in cells for language in cell))
+    if len(found) < 2 or not all(map(languages.is_code, found)) or set(found) & set(columns):
+        return columns, rows
+    at = columns.index(NESTED)
+    return (*columns[:at], *found, *columns[at + 1 :]), map(_without_nesting, rows)
+
+
+def _without_nesting(row: files.Row) -> files.Row:
+    cells: dict[str, Any] = {}
+    for column, cell in row.cells.items():
+        if column != NESTED:
+            cells[column] = cell
+        elif isinstance(cell, dict):
+            cells |= cell
+    return replace(row, cells=cells)
 
 
 def _load_hub(source: str, split: str, revision: str | None) -> Table:
@@ -66,7 +130,8 @@ def _load_hub(source: str, split: str, revision: str | None) -> Table:
     if not rows:
         raise UserError(f"{source} holds no rows in its split {named_split or split}")
     full = source if named_split else f"{source}@{split}"
-    return Table(full, tuple(columns), rows, (), digest.hexdigest())
+    columns, flat = _flat(tuple(columns), iter(rows))
+    return Table(full, columns, list(flat), (), digest.hexdigest())
 
 
 def sources(data: DataSection) -> dict[str, str | float]:
@@ -88,7 +153,9 @@ def sources(data: DataSection) -> dict[str, str | float]:
         if split is None:
             found = _hub_splits(data.train, hub.dataset_splits(name, config, None))
     elif Path(data.train).is_dir():
-        found = _folder_splits(Path(data.train))
+        found = _folder_splits(
+            Path(data.train), {split for split in ("validation", "test") if given[split] is not None}
+        )
     result: dict[str, str | float] = {}
     for split, value in given.items():
         if split in found and (value is None or split == "train"):
@@ -99,25 +166,50 @@ def sources(data: DataSection) -> dict[str, str | float]:
     return result
 
 
-def _folder_splits(folder: Path) -> dict[str, str]:
-    listed = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+def _folder_splits(folder: Path, named: set[str]) -> dict[str, str]:
+    """The splits that a folder holds, without those that the user has `named` elsewhere."""
     found: dict[str, str] = {}
-    for split, aliases in SPLIT_NAMES.items():
-        matches = [p for p in listed if p.name.split(".")[0].lower() in aliases and "." in p.name]
+    for split in SPLIT_NAMES:
+        matches = [] if split in named else candidates(folder, split)
         if len(matches) > 1:
             raise UserError(
-                f"{folder} has several {split} files: {', '.join(p.name for p in matches)}",
-                f"Name the one you mean: ftkit train {matches[0]}",
+                f"{folder} has several {split} files: {', '.join(Path(match).name for match in matches)}",
+                f"Name the one you mean: ftkit train {matches[0]}"
+                if split == "train"
+                else f"Name the one you mean: --{split} {matches[0]}",
             )
         if matches:
-            found[split] = str(matches[0])
+            found[split] = matches[0]
     if "train" not in found:
-        names = ", ".join(p.name for p in listed[:10]) or "no files"
+        names = ", ".join(path.name for path in _listed(folder)[:10]) or "no files"
         raise UserError(
             f"the folder {folder} has no file named train.*; it has {names}",
             "Rename one, or name the file itself: ftkit train FOLDER/FILE",
         )
     return found
+
+
+def candidates(folder: Path, split: str) -> list[str]:
+    """What a folder may hold a split in: files named train.*, dev.*, ..., and line-aligned files under one name.
+
+    Of line-aligned files there may be more in the name (test_2016.en), unless some have it alone.
+    """
+    aliases = SPLIT_NAMES[split]
+    listed = [str(path) for path in _listed(folder)]
+    aligned = {stem: paths for stem, paths in parallel.group(listed).items() if len(paths) > 1}
+    taken = {path for paths in aligned.values() for path in paths}
+    single = [path for path in listed if path not in taken and _split_name(path) in aliases and "." in Path(path).name]
+    exact = [stem for stem in aligned if Path(stem).name.lower() in aliases]
+    longer = [stem for stem in aligned if re.split(r"[._-]", Path(stem).name.lower())[0] in aliases]
+    return sorted([*single, *(parallel.named_together(aligned[stem]) for stem in exact or longer)])
+
+
+def _split_name(path: str) -> str:
+    return Path(path).name.split(".")[0].lower()
+
+
+def _listed(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _hub_splits(source: str, names: list[str]) -> dict[str, str]:

@@ -26,7 +26,8 @@ class Rows:
         targets: what the head is to answer: (rows,) label numbers or (rows, labels) float32; (windows, 2)
             first and last token of a span; (rows, 0) where the features hold the target tokens.
         weights: (rows,) how many targets a row has, or how much it counts; an update's loss is the sum over
-            its rows of weight times mean loss of the row's targets, divided by the sum of the weights.
+            its rows of weight times mean loss of the row's targets, divided by the sum of the weights. Weight 0 marks
+            a row that cannot be learned from, because none of its windows holds the answer.
     """
 
     features: Features
@@ -47,7 +48,7 @@ class Head(Protocol):
     def overlap(self) -> int: ...
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
-        """Rows as windows of token ids."""
+        """Rows as windows of token ids; none for a row that cannot be read."""
         ...
 
     def loss(

@@ -33,7 +33,7 @@ class SpansHead:
         max_length, overlap: of the windows, in tokens.
         longest: tokens that an answer may have.
         reads_forward: whether the model is a decoder, whose first token knows nothing of the rest: "no answer"
-            is then the window's last token, else its first.
+            is then the window's last token, which is never one of the context, else its first.
     """
 
     tokenizer: Any
@@ -45,8 +45,9 @@ class SpansHead:
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
         """Tokenizes questions and contexts; all of a context is in the windows of its row."""
         eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        fallback = pad if eos is None else eos
-        return windows.encode(self.tokenizer, texts, self.max_length, self.overlap, fallback, offsets=True)
+        end = pad if eos is None else eos
+        closing = end if self.reads_forward else None
+        return windows.encode(self.tokenizer, texts, self.max_length, self.overlap, end, offsets=True, closing=closing)
 
     def nothing(self, features: Features, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """(windows,) the token of each window that stands for "no answer"."""
@@ -61,14 +62,23 @@ class SpansHead:
         everything = np.arange(len(features.starts) - 1)
         nothing = self.nothing(features, everything)
         result = np.stack([nothing, nothing], axis=1)
-        for window, row in enumerate(features.row_of_window.tolist()):
-            answer = answers[row]
-            if answer is not None:
-                span = features.offsets[features.starts[window] : features.starts[window + 1]]
-                found = _tokens_of(np.asarray(span), *answer)
-                if found is not None:
-                    result[window] = found
+        for row, answer in enumerate(answers):
+            if answer is None:
+                continue
+            own = range(*features.first_window[row : row + 2])
+            found = {window: _tokens_of(features, window, *answer) for window in own}
+            reached = {window: place for window, place in found.items() if place is not None}
+            begin = min((place[2] for place in reached.values()), default=0)
+            end = max((place[3] for place in reached.values()), default=0)
+            for window, (first, last, *characters) in reached.items():
+                if characters == [begin, end]:  # else the answer's other tokens are in the next window
+                    result[window] = first, last
         return result
+
+    def held(self, features: Features, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(rows,) whether any window of a row has the answer that `positions` found."""
+        answered = positions[:, 0] != self.nothing(features, np.arange(len(positions)))
+        return np.bincount(features.row_of_window, weights=answered, minlength=features.rows) > 0
 
     def logits(
         self, model: Any, features: Features, items: NDArray[np.int64], device: torch.device
@@ -113,17 +123,15 @@ class SpansHead:
         return outputs
 
 
-def _tokens_of(offsets: NDArray[np.int32], begin: int, end: int) -> tuple[int, int] | None:
-    """First and last token of a window that touch the characters from begin to end, if it holds them all."""
-    inside = offsets[:, 0] >= 0
-    touching = np.flatnonzero(inside & (offsets[:, 1] > begin) & (offsets[:, 0] < end))
+def _tokens_of(features: Features, window: int, begin: int, end: int) -> tuple[int, int, int, int] | None:
+    """First and last token of a window that touch the characters from begin to end, and the characters, from and to,
+    that these tokens stand for; None if there are none."""
+    offsets = np.asarray(features.offsets[features.starts[window] : features.starts[window + 1]])
+    touching = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > begin) & (offsets[:, 0] < end))
     if not len(touching):
         return None
     first, last = int(touching[0]), int(touching[-1])
-    of_context = np.flatnonzero(inside)
-    # At the edge of a window the answer's other tokens may be in the next one.
-    whole = (first > of_context[0] or offsets[first, 0] <= begin) and (last < of_context[-1] or offsets[last, 1] >= end)
-    return (first, last) if whole else None
+    return first, last, int(offsets[first, 0]), int(offsets[last, 1])
 
 
 def best_spans(first: torch.Tensor, last: torch.Tensor, longest: int) -> torch.Tensor:

@@ -7,8 +7,9 @@ them, so that no text can change it. The loss is on the answer's tokens alone.
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from ftkit.heads import windows
 from ftkit.heads.base import Rows
 
 IGNORED = -100  # marks positions without a target
+LEAST_ROOM = 4  # tokens of the second text that a window has to have room for
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Decoding:
     """How answers are looked for.
 
     Attributes:
-        max_new_tokens: of an answer; None: 2 * tokens of the input + 32.
+        max_new_tokens: of an answer, its end not counted; None: 2 * tokens of the input + 32, or what the window
+            has room for.
         beams: 1 is greedy; length_penalty is the power of the length by which a beam's score is divided.
         sample: draw tokens instead, at a temperature, from the most probable ones that make up `top_p`.
     """
@@ -61,11 +64,12 @@ class TextHead:
     """Rows of (template's name, first text, second text) in, texts out; with an answer as fourth for training.
 
     Where a row is longer than a window, the second text slides over several; a window that does not hold the
-    answer's text is to be answered with nothing.
+    answer's text is to be answered with nothing. A row whose first text or answer leaves no room has no window.
 
     Attributes:
         tokenizer: the model's tokenizer.
-        max_length, overlap: of the windows, in tokens.
+        max_length, overlap: of the windows, in tokens. A decoder's window holds the answer too: a quarter of it is
+            kept free, or as much as an answer may have. An encoder-decoder's answer is a window of its own.
         templates: by name.
         decoder: whether the model is a decoder: its input and its answer are then one sequence.
         start: tokens with which every written sequence begins (encoder-decoders), the first being given by the
@@ -85,48 +89,56 @@ class TextHead:
     label_smoothing: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        most = (self.max_length // 2 if self.decoder else self.max_length - len(self.start)) - 1
+        if (self.decoding.max_new_tokens or 0) > most:
+            raise UserError(
+                f"text.max_new_tokens is {self.decoding.max_new_tokens}; beside a window of {self.max_length} tokens "
+                f"an answer can have {most}",
+                f"Set at most {most}, or longer windows: --set window.max_length={2 * self.max_length}",
+            )
+
     @property
     def width(self) -> int:
         """Tokens that any answer can have at most."""
-        return self.decoding.max_new_tokens or 2 * self.max_length + 32
+        return self.decoding.max_new_tokens or self.max_length
 
-    def limit(self, input_tokens: int) -> int:
-        """Tokens that the answer to an input can have."""
-        return min(self.width, self.decoding.max_new_tokens or 2 * input_tokens + 32)
+    def limit(self, input_tokens: int, opening_tokens: int = 0) -> int:
+        """Tokens that the answer to an input can have, its end not counted."""
+        taken = (input_tokens if self.decoder else len(self.start)) + opening_tokens
+        return min(self.decoding.max_new_tokens or 2 * input_tokens + 32, self.max_length - taken - 1)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Features:
         """Tokenizes rows; all of their text is in the windows, and their answers are the targets."""
         parts = {name: self._template_ids(template) for name, template in self.templates.items()}
         shape = self._frame()
-        first, second = (windows.raw_ids(self.tokenizer, [row[i] for row in texts]) for i in (1, 2))
         answered = bool(texts) and len(texts[0]) == 4
-        answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts]) if answered else [[]] * len(texts)
-        end = [self.tokenizer.eos_token_id] if self._eos() else [self.tokenizer.sep_token_id]
+        first = windows.raw_ids(self.tokenizer, [row[1] for row in texts])
+        second, places = self._located([row[2] for row in texts], wanted=answered)
+        answers: list[list[int]] = [[]] * len(texts)
+        if answered:
+            answers = windows.raw_ids(self.tokenizer, [row[3] for row in texts], written=True)
+        end = self._end()
         tokens, targets = array("i"), array("i")
         starts, target_starts, given, first_window = [0], [0], [], [0]
         total = unknown = 0
-        for row, question, text, answer in zip(texts, first, second, answers, strict=True):
+        for row, question, text, at, answer in zip(texts, first, second, places, answers, strict=True):
             before, between, after, opening = parts[row[0]]
-            room = self.max_length - shape.size - len(before) - len(between) - len(after) - len(question)
-            if room < 4:
-                raise UserError(
-                    f"the question or prompt of a row has {len(question):,} tokens and leaves no room for its text "
-                    f"in a window of {self.max_length}",
-                    "Shorten it, or use longer windows: --set window.max_length=512",
-                )
             total += len(question) + len(text)
             unknown += (question + text).count(self.tokenizer.unk_token_id)
-            spans = windows.spans(len(text), room, min(self.overlap, room // 2))
+            room = self._room(len(opening) + len(answer) + 1)
+            room -= shape.size + len(before) + len(between) + len(after) + len(question)
+            spans = windows.spans(len(text), room, min(self.overlap, room // 2)) if room >= LEAST_ROOM else []
             for begin, stop in spans:
                 part = text[begin:stop]
                 tokens.extend([*shape.before, *before, *question, *between, *part, *after, *shape.after])
                 if len(tokens) == starts[-1]:
-                    tokens.append(end[0])
+                    tokens.append(end)
                 starts.append(len(tokens))
                 targets.extend(opening)
                 if answered:
-                    here = len(spans) == 1 or not row[3] or row[3] in self.tokenizer.decode(part)
-                    targets.extend([*(answer if here else []), *end])
+                    here = len(spans) == 1 or row[3].strip() in self._read(row[2], at, text, begin, stop)
+                    targets.extend([*(answer if here else []), end])
                 target_starts.append(len(targets))
                 given.append(len(opening))
             first_window.append(len(given))
@@ -140,8 +152,23 @@ class TextHead:
             target_starts=np.asarray(target_starts, dtype=np.int64),
         )
 
-    def _eos(self) -> bool:
-        return self.tokenizer.eos_token_id is not None
+    def _room(self, answer_tokens: int) -> int:
+        """Tokens that an input can have beside an answer of so many, its opening and its end included."""
+        if self.decoder:
+            kept = self.decoding.max_new_tokens + 1 if self.decoding.max_new_tokens else self.max_length // 4
+            return self.max_length - max(kept, answer_tokens)
+        return self.max_length if len(self.start) + answer_tokens - 1 <= self.max_length else 0
+
+    def _located(self, texts: Sequence[str], wanted: bool) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """The tokens of texts, and if wanted (and the tokenizer tells) the characters that they stand for."""
+        if not (wanted and self.tokenizer.is_fast):
+            return windows.raw_ids(self.tokenizer, texts), [[]] * len(texts)
+        found = windows.raw_offsets(self.tokenizer, texts)
+        return [ids for ids, _ in found], [at for _, at in found]
+
+    def _read(self, text: str, at: list[tuple[int, int]], ids: list[int], begin: int, stop: int) -> str:
+        """The text of the tokens from begin to stop, as it stands if that is known."""
+        return text[at[begin][0] : at[stop - 1][1]] if at else str(self.tokenizer.decode(ids[begin:stop]))
 
     def _frame(self) -> windows.Frame:
         """The special tokens around an input; language codes come from templates, never from the tokenizer."""
@@ -157,13 +184,13 @@ class TextHead:
     def loss(
         self, model: Any, rows: Rows, items: NDArray[np.int64], weights: torch.Tensor, device: torch.device
     ) -> torch.Tensor:
-        """Cross-entropy of the answers' tokens, its mean over each window's tokens.
+        """Cross-entropy of the answers' tokens: a window's sum, divided by how many its row's windows have on average.
 
         With rows' weights their numbers of tokens, every token of an update weighs the same.
         """
-        each, counted = self._token_losses(model, rows.features, items, _targets(rows.features, items), device)
-        means = each.sum(1) / counted.sum(1).clamp(min=1)
-        return (means * weights).sum()
+        each, _ = self._token_losses(model, rows.features, items, _targets(rows.features, items), device)
+        means = torch.from_numpy(_mean_targets(rows.features, items)).to(device)
+        return (each.sum(1) / means * weights).sum()
 
     def _token_losses(
         self,
@@ -220,7 +247,7 @@ class TextHead:
         """
         inputs = [features.tokens[features.starts[i] : features.starts[i + 1]] for i in items]
         openings = [t[:skip] for t, skip in zip(_targets(features, items), features.second[items], strict=True)]
-        limits = [self.limit(len(source)) for source in inputs]
+        limits = [self.limit(len(s), len(o)) for s, o in zip(inputs, openings, strict=True)]
         pad, end = self.tokenizer.pad_token_id, self._end()
         side = _left if self.decoder else _right
         batch = {
@@ -235,10 +262,8 @@ class TextHead:
             batch["decoder_input_ids"] = _right([np.concatenate([self.start, opening]) for opening in openings], pad)
         if self.decoding.sample:
             torch.manual_seed(plan.dropout_seed(self.seed, 0, int(items[0]), len(items)))
-        written = model.generate(
-            **{name: tensor.to(device) for name, tensor in batch.items()},
-            generation_config=self._generation(max(limits), model),
-        ).cpu()
+        with _settings(model, self._generation(max(limits) + 1)):
+            written = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}).cpu()
         skip = batch["input_ids" if self.decoder else "decoder_input_ids"].shape[1]
         answers, lengths = [], []
         for tokens, limit in zip(written[:, skip:].numpy(), limits, strict=True):
@@ -262,10 +287,11 @@ class TextHead:
         return result
 
     def _end(self) -> int:
-        return int(self.tokenizer.eos_token_id if self._eos() else self.tokenizer.sep_token_id)
+        eos = self.tokenizer.eos_token_id
+        return int(self.tokenizer.sep_token_id if eos is None else eos)
 
-    def _generation(self, limit: int, model: Any) -> Any:
-        """The whole of what decides how answers are looked for; the checkpoint's own settings have no say."""
+    def _generation(self, limit: int) -> Any:
+        """The whole of what decides how answers are looked for."""
         from transformers import GenerationConfig
 
         pad, end = self.tokenizer.pad_token_id, self._end()
@@ -290,15 +316,40 @@ class TextHead:
 
     def texts(self, outputs: NDArray[np.float32]) -> tuple[list[str], NDArray[np.float32], NDArray[np.bool_]]:
         """(windows,) what was written, its mean log-probability, and whether it met the limit before its end."""
+        if not len(outputs):
+            return [], np.zeros(0, np.float32), np.zeros(0, np.bool_)
         cut = outputs[:, 1] > self.width
         tokens = [
             row[2 : 2 + int(row[1])] if not over else row[2:][row[2:] >= 0]
             for row, over in zip(outputs, cut, strict=True)
         ]
-        written = [
-            self.tokenizer.decode(ids.astype(np.int64).tolist(), skip_special_tokens=True).strip() for ids in tokens
-        ]
+        how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        written = [self.tokenizer.decode(ids.astype(np.int64).tolist(), **how).strip() for ids in tokens]
         return written, outputs[:, 0], cut
+
+
+def token_weights(features: Features) -> NDArray[np.float32]:
+    """(rows,) as many as a row's answers have tokens, so that every token of an update weighs the same."""
+    own = np.diff(features.target_starts) - features.second
+    return np.bincount(features.row_of_window, weights=own, minlength=features.rows).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _settings(model: Any, settings: Any) -> Iterator[None]:
+    """Puts settings of generation in the place of the checkpoint's own, which would fill in what they leave open."""
+    own, model.generation_config = model.generation_config, settings
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _mean_targets(features: Features, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(windows,) the mean number of target tokens, without openings, of the windows of each one's row."""
+    rows = features.row_of_window[items]
+    first, last = features.first_window[rows], features.first_window[rows + 1]
+    tokens = features.target_starts[last] - features.target_starts[first]
+    return (tokens / (last - first) - features.second[items]).astype(np.float32)
 
 
 def _targets(features: Features, items: NDArray[np.int64]) -> list[NDArray[np.int32]]:

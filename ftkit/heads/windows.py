@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,15 @@ class Frame:
         return len(self.before) + len(self.between) + len(self.after)
 
 
-def raw_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def raw_ids(tokenizer: Any, texts: Sequence[str], written: bool = False) -> list[list[int]]:
     """Token ids of user texts, without special tokens.
 
     Some vocabularies (T5's) hold "</s>" as an ordinary piece too; a text that spells it gets it in two parts.
+
+    Args:
+        written: whether these are texts that the model is to write: Marian's tokenizers part them otherwise.
     """
-    return [ids for ids, _ in _pieces(tokenizer, texts, offsets=False)]
+    return [ids for ids, _ in _pieces(tokenizer, texts, offsets=False, written=written)]
 
 
 def raw_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
@@ -62,11 +65,13 @@ def raw_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[list[int], l
     return _pieces(tokenizer, texts, offsets=True)
 
 
-def _pieces(tokenizer: Any, texts: Sequence[str], offsets: bool) -> list[tuple[list[int], list[tuple[int, int]]]]:
+def _pieces(
+    tokenizer: Any, texts: Sequence[str], offsets: bool, written: bool = False
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     result: list[tuple[list[int], list[tuple[int, int]]]] = []
     for start in range(0, len(texts), BATCH):
-        encoded = _encoded(tokenizer, texts[start : start + BATCH], offsets)
+        encoded = _encoded(tokenizer, texts[start : start + BATCH], offsets, written)
         places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
         for ids, at in zip(encoded["input_ids"], places, strict=True):
             if not special.isdisjoint(ids):
@@ -77,9 +82,9 @@ def _pieces(tokenizer: Any, texts: Sequence[str], offsets: bool) -> list[tuple[l
     return result
 
 
-def _encoded(tokenizer: Any, texts: Sequence[str], offsets: bool = False) -> Any:
+def _encoded(tokenizer: Any, texts: Sequence[str], offsets: bool = False, written: bool = False) -> Any:
     return tokenizer(
-        list(texts),
+        **{"text_target" if written else "text": list(texts)},
         add_special_tokens=False,
         split_special_tokens=True,
         return_attention_mask=False,
@@ -136,6 +141,7 @@ def encode(
     overlap: int,
     fallback: int,
     offsets: bool = False,
+    closing: int | None = None,
 ) -> Features:
     """Tokenizes rows of one or two texts into windows of at most `max_length` tokens.
 
@@ -143,9 +149,12 @@ def encode(
         fallback: the token that stands for a row that would have none (an empty text in a family
             without special tokens).
         offsets: whether to keep which characters of the second text a token stands for.
+        closing: the token that ends every window in a family that puts none there.
     """
     pair = bool(texts) and len(texts[0]) == 2
     shape = frame(tokenizer, 2 if pair else 1)
+    if closing is not None and not shape.after:
+        shape = replace(shape, after=(closing,))
     room = max_length - shape.size
     if room < 4:
         raise UserError(

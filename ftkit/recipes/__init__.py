@@ -13,8 +13,11 @@ from ftkit.recipes.base import Task, TaskRecord
 from ftkit.recipes.classification import Classification
 from ftkit.recipes.question_answering import QuestionAnswering
 from ftkit.recipes.sentiment import Sentiment
+from ftkit.recipes.translation import Translation
 
-RECIPES: dict[str, Task] = {recipe.name: recipe for recipe in (QuestionAnswering(), Sentiment(), Classification())}
+RECIPES: dict[str, Task] = {
+    recipe.name: recipe for recipe in (QuestionAnswering(), Translation(), Sentiment(), Classification())
+}
 
 
 def find(name: str) -> Task:

@@ -46,6 +46,8 @@ class Examples:
         labels: one answer a row, as the task writes it: a label, a tuple of labels, the answers to a question,
             the references of a translation; None where there is none.
         ids: what the source calls each row, where it does; else empty.
+        languages: into which one each row is to be translated; else empty. A row of the source is then one row
+            here for each language.
         rows, lines: where each row stands in its source (1-based; line 0 where there are none).
         counts: what happened to rows on the way: reason -> number. `read` is the number of rows of
             the source; the rows that are here are `read` less those that a reason says were left out.
@@ -57,6 +59,7 @@ class Examples:
     rows: list[int] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -71,6 +74,7 @@ class Examples:
             [self.rows[i] for i in numbers],
             [self.lines[i] for i in numbers],
             [self.ids[i] for i in numbers] if self.ids else [],
+            [self.languages[i] for i in numbers] if self.languages else [],
             {"read": len(numbers)},
         )
 
@@ -100,6 +104,11 @@ class TaskRecord:
     base_model: str = ""
     revision: str | None = None
 
+    @property
+    def chooses_threshold(self) -> bool:
+        """Whether `Task.choose` settles a threshold on the validation rows, be it the one that stood before."""
+        return False
+
 
 class Task(Protocol):
     """What the other rooms ask of a task.
@@ -112,6 +121,7 @@ class Task(Protocol):
     default_models: tuple[str, ...]
     record_type: type[Any]
     scores_texts: bool  # whether scoring needs the texts of the rows
+    windows_overlap: bool  # whether the windows of a long text share tokens, or are its pieces
 
     # Reading.
 
@@ -127,8 +137,16 @@ class Task(Protocol):
         *,
         labelled: bool = True,
         record: Any = None,
+        recipe: Recipe | None = None,
     ) -> dict[str, str]:
-        """Which column of a file is what: role -> column; `record` if training has settled which roles there are."""
+        """Which column of a file is what: role -> column.
+
+        Args:
+            given: role -> column, as the user says.
+            labelled: whether the answers are needed.
+            record: of a training, which has settled which roles there are.
+            recipe: where nothing is settled yet; what else the user says.
+        """
         ...
 
     def begin(self, record: Any, recipe: Recipe, rows: Sequence[Row], inferred: list[tuple[str, str]]) -> Any:
@@ -225,6 +243,18 @@ class Task(Protocol):
         """Answers to the rows from the head's outputs."""
         ...
 
+    def restrict(self, record: Any, targets: Sequence[str]) -> Any:
+        """The record for answers of some kinds only (for translation: into some of the languages).
+
+        Raises:
+            UserError: the task has no such kinds, or not these.
+        """
+        ...
+
+    def notices(self, answers: Any) -> dict[str, int]:
+        """What should be known of the answers: what -> number."""
+        ...
+
     def added(self, record: Any, all_scores: bool) -> list[str]:
         """The columns that prediction adds to a row, the answer itself first."""
         ...
@@ -259,12 +289,16 @@ class Task(Protocol):
         """Scores with intervals, against the baselines, and the worst errors (JSON-like)."""
         ...
 
+    def compare(self, first: Any, second: Any, examples: Examples, record: Any) -> dict[str, Any]:
+        """How much higher the main metric of the first answers is than that of the second: metric -> difference."""
+        ...
+
     def lines(self, answers: Any, examples: Examples, record: Any) -> list[dict[str, Any]]:
         """One JSON-like object a row for predictions.jsonl; the row's own texts are not in it."""
         ...
 
     def official(self, answers: Any, examples: Examples, record: Any) -> dict[str, Any]:
-        """Answers in the form that the benchmarks' own scripts read: file name -> JSON-like content."""
+        """Answers in the form that the benchmarks' own scripts read: file name -> text, or JSON-like content."""
         ...
 
     def library_values(self, answers: Any, examples: Examples, record: Any) -> tuple[Any, Any]:

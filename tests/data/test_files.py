@@ -561,6 +561,19 @@ def test_text_has_a_row_for_every_line(tmp_path: Path) -> None:
     ]
 
 
+def test_rows_of_text_are_the_lines_that_wc_counts(tmp_path: Path) -> None:
+    path = save(tmp_path, "a.de", "a\rb\x85c\u2028d\x0ce\r\n\rf\r\r\ng")
+    assert [(row.line, row.cells["text"]) for row in open_rows(path)[1]] == [
+        (1, "a\rb\x85c\u2028d\x0ce"),
+        (2, "\rf\r"),
+        (3, "g"),
+    ]
+
+
+def test_text_whose_lines_all_end_in_carriage_returns(tmp_path: Path) -> None:
+    assert cells(save(tmp_path, "a.txt", "a\rb\r")) == [{"text": "a"}, {"text": "b"}]
+
+
 def test_text_that_looks_like_fasttext_is_told(tmp_path: Path) -> None:
     source, _ = open_rows(save(tmp_path, "a.txt", "__label__x a\n"))
     assert source.notes == ("the first line begins with __label__: if that is a label, add --format label-first",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,49 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError):
         load.load(str(path), ReadOptions())
+
+
+# Objects of languages.
+
+
+def jsonl(tmp_path: Path, *rows: Any) -> load.Table:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return load.load(str(path), ReadOptions())
+
+
+def test_texts_in_an_object_of_languages_become_columns(tmp_path: Path) -> None:
+    table = jsonl(
+        tmp_path,
+        {"id": 1, "translation": {"en": "One", "de": "Eins"}, "meta": {"en": 1, "de": 2}},
+        {"id": 2, "translation": {"de": "Zwei", "fr": "Deux"}, "meta": {}},
+        {"id": 3, "translation": None, "meta": {}},
+    )
+    assert table.columns == ("id", "en", "de", "fr", "meta")
+    assert [row.cells for row in table.rows] == [
+        {"id": 1, "en": "One", "de": "Eins", "meta": {"en": 1, "de": 2}},
+        {"id": 2, "de": "Zwei", "fr": "Deux", "meta": {}},
+        {"id": 3, "meta": {}},
+    ]
+    assert [(row.number, row.line) for row in table.rows] == [(1, 1), (2, 2), (3, 3)]
+    assert table.notes == ("the texts in 'translation' are the columns en, de, fr",)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"translation": "One"},
+        {"translation": None},
+        {"translation": {"en": "One"}},
+        {"translation": {"en": "One", "klingon": "wa"}},
+        {"translation": {"en": "One", "de": "Eins"}, "en": "1"},
+        {"texts": {"en": "One", "de": "Eins"}},
+    ],
+)
+def test_other_objects_stay_as_they_are(tmp_path: Path, row: dict[str, Any]) -> None:
+    table = jsonl(tmp_path, row)
+    assert table.columns == tuple(row)
+    assert [found.cells for found in table.rows] == [row]
 
 
 # Which source each split comes from.

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ftkit.config import LabelsSection
+from ftkit.commands import chosen_here
+from ftkit.config import LabelsSection, Recipe
 from ftkit.data.files import ReadOptions, Row, open_rows
 from ftkit.errors import UserError
-from ftkit.recipes import find
+from ftkit.recipes import RECIPES, find
 from ftkit.recipes.base import GUESS_ROWS, Examples, text_of
-from ftkit.recipes.classification import Classification, LabelMap
+from ftkit.recipes.classification import Classification
+from ftkit.recipes.labelled import LabelAnswers, LabelMap, LabelsRecord
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
 
 TASK = Classification()
-COLUMNS = {"text": "text", "label": "label"}
+RECORD = LabelsRecord(task="classification", columns={"text": "text", "label": "label"})
 FIND_OUT = LabelsSection()
 
 
@@ -43,7 +46,7 @@ def read(labels: Sequence[Any], settings: LabelsSection = FIND_OUT) -> tuple[lis
     """The labels of the rows as they are read, and their map."""
     rows = labelled(labels)
     several, separator = TASK.find_separator(rows, "label", settings)
-    examples = TASK.examples("reviews.csv", rows, COLUMNS, separator, several)
+    examples = TASK.examples("reviews.csv", rows, replace(RECORD, multi_label=several, separator=separator))
     return examples.labels, TASK.label_map(examples, several, separator)
 
 
@@ -209,13 +212,13 @@ def test_a_cell_as_text(value: Any, expected: str | None) -> None:
 
 def test_a_pair_is_two_texts() -> None:
     rows = table(premise=["it rains"], hypothesis=["it is wet"], label=["yes"])
-    columns = {"text": "premise", "pair": "hypothesis", "label": "label"}
-    assert TASK.examples("pairs.csv", rows, columns, None, False).texts == [("it rains", "it is wet")]
+    record = replace(RECORD, columns={"text": "premise", "pair": "hypothesis", "label": "label"})
+    assert TASK.examples("pairs.csv", rows, record).texts == [("it rains", "it is wet")]
 
 
 def test_case_21_na_null_and_empty_cells_are_texts_and_the_empty_ones_are_counted() -> None:
     rows = table(text=["NA", "null", "None", "nan", "", "  "], label=["a", "b"] * 3)
-    examples = TASK.examples("reviews.csv", rows, COLUMNS, None, False)
+    examples = TASK.examples("reviews.csv", rows, RECORD)
     assert [text for (text,) in examples.texts] == ["NA", "null", "None", "nan", "", "  "]
     assert examples.counts == {"read": 6, "empty texts": 2}
 
@@ -225,7 +228,7 @@ def test_case_29_rows_without_the_text_are_refused_with_their_lines() -> None:
     del rows[0].cells["text"]
     rows[2].cells["text"] = None
     with pytest.raises(UserError) as caught:
-        TASK.examples("reviews.jsonl", rows, COLUMNS, None, False)
+        TASK.examples("reviews.jsonl", rows, RECORD)
     assert str(caught.value) == (
         "2 of 3 rows of reviews.jsonl have no value for the text (line 2, line 4)\n"
         "Fill in or remove these rows; `ftkit predict` answers the others and marks these"
@@ -234,11 +237,11 @@ def test_case_29_rows_without_the_text_are_refused_with_their_lines() -> None:
 
 def test_a_list_is_no_text() -> None:
     with pytest.raises(UserError, match="column 'text' holds lists or objects where a text is expected"):
-        TASK.examples("a.jsonl", table(text=[["a"]], label=["x"]), COLUMNS, None, False)
+        TASK.examples("a.jsonl", table(text=[["a"]], label=["x"]), RECORD)
 
 
 def test_examples_know_where_they_stand() -> None:
-    examples = TASK.examples("reviews.csv", labelled(["a", "b", "c"]), COLUMNS, None, False).take([2])
+    examples = TASK.examples("reviews.csv", labelled(["a", "b", "c"]), RECORD).take([2])
     assert (examples.texts, examples.labels, examples.place(0)) == ([("text 2",)], ["c"], "reviews.csv:4")
 
 
@@ -290,7 +293,7 @@ def test_case_26_an_odd_label_is_read_alike_early_and_late_in_small_files_and_la
 
 
 def test_the_order_of_a_model_that_training_goes_on_from_stays() -> None:
-    examples = TASK.examples("reviews.csv", labelled(["a", "b", "c"] * 2), COLUMNS, None, False)
+    examples = TASK.examples("reviews.csv", labelled(["a", "b", "c"] * 2), RECORD)
     assert TASK.label_map(examples, False, None, ["c", "a", "b"]).names == ("c", "a", "b")
     assert TASK.label_map(examples, False, None, ["c", "a"]).names == ("a", "b", "c")
 
@@ -386,7 +389,7 @@ def test_case_33_minus_one_beside_one_is_a_label(labels: list[str]) -> None:
 
 def test_case_33_labels_from_one_to_five_are_numbered_from_zero() -> None:
     rows = labelled(["5", "1", "3", "2", "4"])
-    examples = TASK.examples("reviews.csv", rows, COLUMNS, None, False)
+    examples = TASK.examples("reviews.csv", rows, RECORD)
     label_map = LabelMap(("1", "2", "3", "4", "5"), False, None)
     assert label_map.targets(examples).tolist() == [4, 0, 2, 1, 3]
 
@@ -442,6 +445,19 @@ def test_case_29_missing_labels_are_refused_with_their_count_and_lines() -> None
     )
 
 
+# Thresholds.
+
+
+def test_scores_of_rows_that_chose_a_threshold_are_marked_whichever_it_was() -> None:
+    """0.5 is what several labels begin with, and often what is best."""
+    record = replace(RECORD, labels=["a", "b"], multi_label=True, separator=",", threshold=0.5)
+    sure = LabelAnswers(np.asarray([[True, False]]), np.asarray([[0.9, 0.1]], dtype=np.float32))
+    chosen = TASK.choose(sure, examples_of([("a",)]), Recipe(), record)
+    assert chosen == record
+    assert chosen_here("validation", chosen.chooses_threshold, {"epochs": 3}) == ["the best epoch", "the threshold"]
+    assert chosen_here("validation", RECORD.chooses_threshold, {"epochs": 3}) == ["the best epoch"]
+
+
 # The list of tasks.
 
 
@@ -453,5 +469,5 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError) as caught:
         find("sentimnt")
     assert str(caught.value) == (
-        "there is no task 'sentimnt'; there are classification, sentiment\nDid you mean sentiment?"
+        "there is no task 'sentimnt'; there are " + ", ".join(RECIPES) + "\nDid you mean sentiment?"
     )

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ftkit.config import LabelsSection
+from ftkit.config import LabelsSection, Recipe
 from ftkit.data.files import Row
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
-from ftkit.recipes.classification import LabelMap
+from ftkit.recipes.labelled import LabelsRecord
 from ftkit.recipes.sentiment import Sentiment
 
 TASK = Sentiment()
+RECORD = LabelsRecord(task="sentiment", columns={"text": "text", "label": "label"})
 STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
 
 
 def examples(labels: Sequence[Any]) -> Examples:
     rows = [Row(n, n + 1, {"text": f"text {n}", "label": label}) for n, label in enumerate(labels, start=1)]
     several, separator = TASK.find_separator(rows, "label", LabelsSection())
-    return TASK.examples("reviews.csv", rows, {"text": "text", "label": "label"}, separator, several)
+    return TASK.examples("reviews.csv", rows, replace(RECORD, multi_label=several, separator=separator))
 
 
 def learned(labels: Sequence[Any], known: Sequence[str] = ()) -> tuple[tuple[str, ...], list[Any]]:
@@ -33,7 +35,7 @@ def learned(labels: Sequence[Any], known: Sequence[str] = ()) -> tuple[tuple[str
 def aligned(labels: Sequence[Any], names: tuple[str, ...]) -> list[Any]:
     """The labels of another file in the terms of a run that answers with `names`."""
     found = examples(labels)
-    TASK.align(found, LabelMap(names, False, None))
+    TASK.align(found, replace(RECORD, labels=list(names)))
     return found.labels
 
 
@@ -137,7 +139,28 @@ def test_the_order_of_a_model_that_training_goes_on_from_stays() -> None:
     ],
 )
 def test_labels_and_their_column_speak_for_sentiment(labels: set[str], column: str, expected: bool) -> None:
-    assert TASK.recognises(labels, column) is expected
+    assert TASK.recognises_labels(labels, column) is expected
+
+
+def recognised(labels: Sequence[Any], column: str = "label", **more: str) -> bool:
+    """Whether a file of texts and labels, with the same further cells in every row, is recognised as sentiment."""
+    rows = [Row(n, n + 1, {"text": f"text {n}", column: label, **more}) for n, label in enumerate(labels, start=1)]
+    return TASK.recognises(Recipe(), list(rows[0].cells), rows)
+
+
+def test_a_file_is_recognised_by_its_labels_and_the_name_of_their_column() -> None:
+    assert recognised(["good", "bad", "好评"])
+    assert recognised(["1", "0", "1"], "sentiment")
+    assert not recognised(["1", "0", "1"])
+
+
+def test_a_file_of_pairs_or_of_several_labels_a_row_is_no_sentiment() -> None:
+    assert not recognised(["good", "bad"] * 2, text_b="and another")
+    assert not recognised([["good"], ["good", "bad"]])
+
+
+def test_a_file_without_a_label_is_no_sentiment() -> None:
+    assert not TASK.recognises(Recipe(), ["text"], [Row(1, 2, {"text": "good"})])
 
 
 # Other files in the terms of a run.
@@ -162,7 +185,7 @@ def test_another_file_is_read_in_the_terms_of_the_run(
 
 def test_a_neutral_row_is_refused_by_a_run_that_knows_none() -> None:
     found = examples(["-1", "0", "1"])
-    labels = LabelMap(("negative", "positive"), False, None)
-    TASK.align(found, labels)
+    record = replace(RECORD, labels=["negative", "positive"])
+    TASK.align(found, record)
     with pytest.raises(UserError, match="labels that training does not know: 'neutral'"):
-        labels.targets(found)
+        record.label_map().targets(found)

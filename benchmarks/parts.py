@@ -1,0 +1,122 @@
+"""Parts: where the time of an update goes, and how many tokens should go through a CPU at once.
+
+    python -m benchmarks.parts [--quick]
+
+For those who look for further speed: what dropout masks, gradient clipping and the optimizer cost in an update of
+MiniLM, what leaving out unused embeddings would save, at which lengths ftkit's attention beats torch's, and tokens/s
+by the token budgets TOKENS_PER_MICROBATCH (ftkit/training.py) and TOKENS_PER_BATCH (ftkit/prediction.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from benchmarks import side_by_side
+from benchmarks.growth import seconds_of
+from benchmarks.hardware import fitting_of, update_of
+
+BUDGETS = (1024, 2048, 4096, 8192, 16384, 32768)
+USED_EMBEDDINGS = 10_000  # of MiniLM's 30,522: about what ten thousand sentences use
+
+
+def main() -> None:
+    options = side_by_side.arguments(__doc__, repeats=5).parse_args()
+    repeats = 1 if options.quick else options.repeats
+    table = parts(32, 24, repeats)
+    if not options.quick:
+        table += parts(32, 128, repeats)
+    table += attention(repeats, (16, 32) if options.quick else (12, 24, 48, 96, 128, 192, 256, 384, 512))
+    table += budgets(options, repeats)
+    side_by_side.report("parts", table, options.quick)
+
+
+def parts(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of parts of an update, and their share of it."""
+    fitting = fitting_of(rows, tokens)
+    update = update_of(fitting)
+    whole = seconds_of(update, repeats)
+    # Attention only reads the rate of its own, self.dropout, and draws its masks itself.
+    named = fitting.model.named_modules()
+    dropouts = [m for name, m in named if isinstance(m, torch.nn.Dropout) and not name.endswith("self.dropout")]
+    rates = [m.p for m in dropouts]
+    for module in dropouts:
+        module.p = 0.0
+    without = seconds_of(update, repeats)
+    for module, rate in zip(dropouts, rates, strict=True):
+        module.p = rate
+    for parameter in fitting.learning:
+        parameter.grad = torch.randn_like(parameter)
+    embedding = fitting.model.get_input_embeddings().weight
+    used = torch.sort(torch.randperm(len(embedding))[:USED_EMBEDDINGS]).values
+    compact = torch.nn.Parameter(embedding.detach()[used].clone())
+    rest = [p for p in fitting.learning if p is not embedding]
+    optimizer = torch.optim.AdamW([*rest, compact], lr=1e-5, fused=True)
+
+    def gathered() -> None:
+        compact.grad = embedding.grad[used]
+        torch.nn.utils.clip_grad_norm_([*rest, compact], 1.0)
+        optimizer.step()
+        embedding.data.index_copy_(0, used, compact.data)
+
+    found = {
+        "update": whole,
+        "masks of torch.nn.Dropout": whole - without,
+        "norm of the gradient": seconds_of(lambda: norm(fitting.learning), repeats),
+        "norm and clipping": seconds_of(lambda: torch.nn.utils.clip_grad_norm_(fitting.learning, 1.0), repeats),
+        "AdamW": seconds_of(fitting.optimizer.step, repeats),
+        f"clipping and AdamW of {USED_EMBEDDINGS:,} embeddings, copied out and back": seconds_of(gathered, repeats),
+    }
+    size = f"{rows} x {tokens}"
+    return [{"what": name, "size": size, "ms": 1000 * s, "share of the update": s / whole} for name, s in found.items()]
+
+
+def attention(repeats: int, lengths: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Milliseconds of attention with dropout, forwards and backwards, of one layer of MiniLM: ftkit's and torch's."""
+    from ftkit import fast
+    from ftkit.devices import choose_precision
+
+    dtype = torch.bfloat16 if choose_precision(torch.device("cpu")) == "bf16" else torch.float32
+    layer, found = torch.nn.Module(), []
+    layer.is_causal = False
+    for length in lengths:
+        rows = max(1, 4096 // length)
+        query, key, value = (torch.randn(rows, 12, length, 32, dtype=dtype, requires_grad=True) for _ in range(3))
+        seen = torch.ones(rows, 1, 1, length, dtype=torch.bool)
+        seen[0, ..., -2:] = False
+        given = query, key, value, seen
+        sides = {
+            "ftkit": lambda given=given: fast.attention(layer, *given, dropout=0.1)[0],
+            "torch": lambda given=given: torch.nn.functional.scaled_dot_product_attention(*given, dropout_p=0.1),
+        }
+        each = {f"{side} ms": 1000 * seconds_of(lambda f=f: f().sum().backward(), repeats) for side, f in sides.items()}
+        found.append({"what": f"attention, {dtype}", "size": f"{rows} x {length}", **each})
+    return found
+
+
+def norm(parameters: list[torch.nn.Parameter]) -> float:
+    return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
+def budgets(options: Any, repeats: int) -> list[dict[str, Any]]:
+    """Tokens a second of training and prediction by the tokens that go through the model at once."""
+    from ftkit import prediction
+
+    found = []
+    for rows, tokens in ((64, 24),) if options.quick else ((1024, 24), (64, 512)):
+        for budget in BUDGETS[:2] if options.quick else BUDGETS:
+            if tokens > budget:
+                continue
+            fitting = fitting_of(rows, tokens)
+            fitting.token_budget = budget
+            trained = rows * tokens / seconds_of(update_of(fitting), repeats)
+            given = fitting.model, fitting.head, fitting.rows.features, fitting.devices, budget
+            predicted = rows * tokens / seconds_of(lambda given=given: prediction.row_outputs(*given), repeats)
+            row = {"what": f"budget of {budget:,} tokens", "size": f"{rows} x {tokens}"}
+            found.append(row | {"trained tokens/s": trained, "predicted tokens/s": predicted})
+    return found
+
+
+if __name__ == "__main__":
+    main()

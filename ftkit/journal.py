@@ -63,6 +63,7 @@ def keep(output: str, about: Mapping[str, Any], resume: bool) -> Iterator[Journa
     Raises:
         UserError: another process writes this output; or the journal is about something else.
     """
+    about = json.loads(json.dumps(about))
     path = writers.beside(writers.target_of(output), "answers")
     with writers.disk_faults(str(path)):
         file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below)

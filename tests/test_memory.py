@@ -48,7 +48,7 @@ def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
     wide = ("--set", "hardware.tokens_per_microbatch=40000")
 
     assert forks.run(*command, "--out", tmp_path / "roomy", *wide) == 0
-    code = forks.run(*command, "--out", tmp_path / "tight", *wide, before=room(200), said=tmp_path / "said")
+    code = forks.run(*command, "--out", tmp_path / "tight", *wide, before=room(50), said=tmp_path / "said")
 
     assert code == 0, (tmp_path / "said").read_text()
     roomy, tight = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
@@ -63,25 +63,27 @@ def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
 @needs_linux
 def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp_path: Path) -> None:
     run = run_of("bert").folder
-    data = write_csv(tmp_path / "new.csv", tiny.rows(300, seed=5, fewest=LONG - 3, most=LONG - 3))
+    data = write_csv(tmp_path / "new.csv", tiny.rows(1200, seed=5, fewest=LONG - 3, most=LONG - 3))
 
     def wide() -> None:
-        prediction.TOKENS_PER_BATCH = {"cpu": 40_000}
+        prediction.TOKENS_PER_BATCH = {"cpu": 160_000}
 
     def tight() -> None:
         wide()
         failed = tmp_path / "failed"
         inner = prediction.out_of_memory
         prediction.out_of_memory = lambda error: failed.write_text(str(error)) and inner(error)  # type: ignore[assignment]
-        room(120)()
+        room(30)()
 
     assert forks.run("predict", run, data, "-o", tmp_path / "roomy.jsonl", *FP32, before=wide) == 0
     assert forks.run("predict", run, data, "-o", tmp_path / "tight.jsonl", *FP32, before=tight) == 0
 
     assert "allocate memory" in (tmp_path / "failed").read_text()
     roomy_rows, tight_rows = (read_jsonl(tmp_path / f"{name}.jsonl") for name in ("roomy", "tight"))
-    assert [row["label"] for row in roomy_rows] == [row["label"] for row in tight_rows]
-    assert [row["score"] for row in roomy_rows] == pytest.approx([row["score"] for row in tight_rows], abs=1e-5)
+    assert [row["predicted_label"] for row in roomy_rows] == [row["predicted_label"] for row in tight_rows]
+    assert [row["predicted_score"] for row in roomy_rows] == pytest.approx(
+        [row["predicted_score"] for row in tight_rows], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(("short", "expected"), [(True, 300), (False, None)])

@@ -22,12 +22,13 @@ from benchmarks.side_by_side import OUT, ftkit, median, run
 
 def main() -> None:
     options = side_by_side.arguments(__doc__, repeats=3).parse_args()
-    base, planned = (200, 100_000) if options.quick else (2_000, 10_000_000)
-    table = [*rows(base, 1 if options.quick else options.repeats), *lengths(options), *planning(planned)]
+    base, planned = (80, 100_000) if options.quick else (2_000, 10_000_000)
+    factors, repeats = ((1, 2), 1) if options.quick else ((1, 10, 100), options.repeats)
+    table = [*rows(base, factors, repeats), *lengths(options), *planning(planned)]
     side_by_side.report("growth", table, options.quick)
 
 
-def rows(base: int, repeats: int) -> list[dict[str, Any]]:
+def rows(base: int, factors: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
     """Seconds a row of training and predicting, the start of the process left out."""
     folder, found = OUT / "growth", []
     model = side_by_side.new_model(folder / "model")
@@ -42,7 +43,7 @@ def rows(base: int, repeats: int) -> list[dict[str, Any]]:
         commands = {"training": train, "predicting": predict}
         return {verb: median(run(command).seconds for _ in range(repeats)) for verb, command in commands.items()}
 
-    for factor in (1, 10, 100):
+    for factor in factors:
         whole, part = seconds(factor * base), seconds(factor * base // 8)
         for verb in whole:
             each = (whole[verb] - part[verb]) / (factor * base * 7 / 8)

@@ -37,7 +37,9 @@ def parts(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
     fitting = fitting_of(rows, tokens)
     update = update_of(fitting)
     whole = seconds_of(update, repeats)
-    dropouts = [m for m in fitting.model.modules() if isinstance(m, torch.nn.Dropout)]
+    # Attention only reads the rate of its own, self.dropout, and draws its masks itself.
+    named = fitting.model.named_modules()
+    dropouts = [m for name, m in named if isinstance(m, torch.nn.Dropout) and not name.endswith("self.dropout")]
     rates = [m.p for m in dropouts]
     for module in dropouts:
         module.p = 0.0

@@ -24,14 +24,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     options = parser.parse_args()
     if options.quick:
-        options.rows, options.repeats = 200, 1
+        options.rows, options.repeats = 40, 1
     folder = OUT / "prediction"
     for name in ("sst2", "imdb"):
         rows = training.shuffled(training.rows_of(name, options.data, "train"), options.rows)
         texts = [{"text": row["text"]} for row in rows]
         side_by_side.write_jsonl(folder / f"{name}.jsonl", texts)
-        side_by_side.write_jsonl(folder / f"{name}-part.jsonl", texts[: 32 if options.quick else TRIED])
-    model = trained(folder, options.data, 200 if options.quick else 5000)
+        side_by_side.write_jsonl(folder / f"{name}-part.jsonl", texts[: 8 if options.quick else TRIED])
+    model = trained(folder, options.data, 32 if options.quick else 5000)
     table = [row for name in ("sst2", "imdb") for row in measure(name, folder, model, options.repeats)]
     side_by_side.report("prediction", table, options.quick)
 

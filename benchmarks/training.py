@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     options = parser.parse_args()
     if options.quick:
-        options.rows, options.repeats = 64, 1
+        options.rows, options.repeats = 32, 1
     table = []
     for name in options.only:
         table += measure(name, CASES[name], options)

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ftkit.devices import free_memory, out_of_memory
 from ftkit.errors import UserError
 
 MANIFEST = "sha256.json"
@@ -108,10 +109,26 @@ def newest(parent: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def save_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Writes weights, optimizer and state as one checkpoint."""
+def snapshot(model: Any, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], bool]:
+    """Weights and optimizer as they are now, and whether they are copies.
+
+    They are where memory allows it: then training can go on while they are written. Else they are the tensors
+    that the next update changes.
+    """
     tensors = _tensors(model, optimizer)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if 2 * _size(tensors) > free_memory():
+        return tensors, False
+    try:
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}, True
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    return tensors, False
+
+
+def save_training(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    """Writes weights, optimizer and state as one checkpoint."""
+    size = _size(tensors)
 
     def fill(stage: Path) -> None:
         save_file(tensors, stage / "training.safetensors")
@@ -181,6 +198,10 @@ def _tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Te
         for key, value in optimizer.state.get(parameter, {}).items():
             result[f"optimizer.{index}.{key}"] = value.contiguous()
     return result
+
+
+def _size(tensors: dict[str, torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _hash(path: Path) -> str:

@@ -292,6 +292,9 @@ def predict(
         bool,
         typer.Option("--spreadsheet-safe", help="Put ' before cells that a spreadsheet would run as formulas."),
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a prediction that was stopped or killed, if one is there.")
+    ] = False,
     set: Set = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -305,7 +308,7 @@ def predict(
     wanted = _hardware(device, precision, processes)
     rows = _texts(text, pair, question, context_file)
     if rows:
-        if data is not None or output != "-" or all_scores or spreadsheet_safe:
+        if data is not None or output != "-" or all_scores or spreadsheet_safe or resume:
             raise UserError(
                 "--text and --question stand for DATA, and their answers are printed",
                 "Leave out DATA, -o and other output flags",
@@ -328,6 +331,7 @@ def predict(
         to=_codes(to) or (),
         all_scores=all_scores,
         spreadsheet_safe=spreadsheet_safe,
+        resume=resume,
         hardware=wanted,
         quiet=quiet or as_json,
     )
@@ -415,6 +419,58 @@ def init(
     else:
         flags = {"data": data, "format": format, "encoding": encoding}
         print(commands.new_recipe(_recipe(None, flags, None)), end="")
+
+
+@app.command(
+    name="new-model",
+    epilog=examples(
+        "ftkit new-model --family bert --size tiny --corpus reviews.csv --vocab-size 400 --out models/bert",
+        "ftkit new-model --family marian --corpus train.tsv --corpus dev.tsv --target-code de --out models/marian",
+        "ftkit new-model --family t5 --corpus reviews.csv --column text --vocab-size 2000 --out models/t5",
+    ),
+)
+def new_model(
+    family: Annotated[str, typer.Option("--family", help="marian, bert, gpt2 or t5.")],
+    corpus: Annotated[
+        list[str], typer.Option("--corpus", metavar="FILE", help="A file of texts in any format; may be repeated.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    size: Annotated[str, typer.Option("--size", help="tiny (for tests) or small.")] = "small",
+    vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens at most, special ones included.")] = 8000,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="Of the texts; default: every column with text.")
+    ] = None,
+    target_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target-code", metavar="CODE", help="marian: a language to translate into, e.g. de; may be repeated."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the weights.")] = 0,
+    format: Format = None,
+    encoding: Encoding = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model that has learned nothing yet, with a vocabulary of your own texts."""
+    from ftkit import commands, terminal
+
+    result = commands.new_model(
+        family,
+        corpus,
+        out,
+        size=size,
+        vocabulary_size=vocab_size,
+        column=column,
+        target_codes=target_code or (),
+        seed=seed,
+        data=_data_section(None, None, None, format, encoding, None),
+        quiet=quiet or as_json,
+    )
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    terminal.show_new_model(result)
 
 
 @app.command(epilog=examples("ftkit doctor", "ftkit doctor --json"))

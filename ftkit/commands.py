@@ -6,6 +6,7 @@ JSON-like dict; printing is left to the caller, who may pass `tell` to hear of f
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -14,7 +15,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def resume(
         if changed and (not anyway or any(line.startswith(meaning) for line in changed)):
             raise UserError(
                 f"{len(changed)} things differ from when this training began:\n  " + "\n  ".join(changed[:10]),
-                "Put them back, or go on all the same with --resume-anyway (the log will say so)",
+                "Put them back, or go on all the same with --resume-anyway (environment.json will say so)",
             )
         trained = target.read_json("training.json") if target.model.is_dir() else None
         newest, problems = checkpoint.newest(target.folder / "checkpoints")
@@ -221,7 +222,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
             answers = task.decide(answers, record)
         scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
-        scores["chosen_on_these_rows"] = chosen_here(split, prepared.record != record, training)
+        scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
     target.write_json("metrics.json", result)
@@ -333,10 +334,17 @@ def _load_or_spool(source: str, data: config.DataSection) -> load.Table:
         return load.load(source, load.read_options(data), "test")
     if data.format is None:
         raise UserError("standard input has no name that tells its format", "--format csv names it")
+    with _spooled_input() as spool:
+        return replace(load.load(spool, load.read_options(data)), source="standard input")
+
+
+@contextlib.contextmanager
+def _spooled_input() -> Iterator[str]:
+    """The name of a temporary file that holds what comes from standard input."""
     with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool)
         spool.flush()
-        return replace(load.load(spool.name, load.read_options(data)), source="standard input")
+        yield spool.name
 
 
 def _worst_texts(result: Mapping[str, Any], examples: Any) -> dict[int, str]:
@@ -413,16 +421,27 @@ def predict(
     to: Sequence[str] = (),
     all_scores: bool = False,
     spreadsheet_safe: bool = False,
+    resume: bool = False,
     hardware: HardwareSection = ANY_HARDWARE,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Answers every row of a file, in order, into another file."""
+    """Answers every row of a file, in order, into another file.
+
+    Args:
+        resume: go on with what an interrupted prediction of the same has answered; begins where there is none.
+
+    Raises:
+        UserError: input, run or options have changed since, naming what; or there is no file to go on with.
+    """
     target = run.open_run(run_path)
     data = data or config.DataSection()
     options = load.read_options(data)
     for path in load.inputs(source, options):
         if path.exists() and Path(output).exists() and path.samefile(output):
             raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
+    files_only = source != "-" and output != "-" and (Path(output).is_file() or not Path(output).exists())
+    if resume and not files_only:
+        raise UserError("--resume goes on from file to file only", "Name a file for DATA, and one for the answers: -o")
     count = launch.processes(hardware)
     job = {
         "verb": "predict",
@@ -435,14 +454,14 @@ def predict(
         "to": list(to),
         "all_scores": all_scores,
         "spreadsheet_safe": spreadsheet_safe,
+        "journal": files_only,
+        "resume": resume,
         "quiet": quiet,
         **launch.place(hardware),
     }
     if source == "-" and (count > 1 or launch.external()):
-        with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:  # every process reads the rows
-            shutil.copyfileobj(sys.stdin.buffer, spool)
-            spool.flush()
-            return launch.run(job | {"input": spool.name}, count)
+        with _spooled_input() as spool:  # every process reads the rows
+            return launch.run(job | {"input": spool}, count)
     return launch.run(job, count)
 
 
@@ -477,6 +496,36 @@ def new_recipe(recipe: Recipe) -> str:
             lines.append(("# " if all(line.startswith("#") for line in body) else "") + f"{section}:")
         lines += body
     return "\n".join(lines) + "\n"
+
+
+def new_model(
+    family: str,
+    corpus: Iterable[str],
+    out: str,
+    *,
+    size: str = "small",
+    vocabulary_size: int = 8000,
+    column: str | None = None,
+    target_codes: Iterable[str] = (),
+    seed: int = 0,
+    data: config.DataSection | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Writes a random checkpoint with a vocabulary learned from files; returns what `new_model.create` does."""
+    from ftkit import new_model
+
+    return new_model.create(
+        family,
+        size,
+        list(corpus),
+        vocabulary_size,
+        out,
+        seed=seed,
+        column=column,
+        target_codes=list(target_codes),
+        options=load.read_options(data or config.DataSection()),
+        quiet=quiet,
+    )
 
 
 def predict_texts(

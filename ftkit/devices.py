@@ -6,7 +6,7 @@ The only room that imports Accelerate, and the only one that knows rank and worl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -71,6 +71,26 @@ class Devices:
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])[0]
+
+    @contextlib.contextmanager
+    def main_alone(self) -> Iterator[None]:
+        """For what rank 0 does alone: if it fails, every process ends, and none waits for it in vain.
+
+        Raises:
+            UserError: rank 0's, on every process.
+            SystemExit: on the others, after any other error of rank 0.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # raised again below, once the others have been told
+            failure = error
+        told = [getattr(failure, "problem", None), getattr(failure, "remedy", None)] if failure else None
+        told = self.share(told)
+        if failure is not None:
+            raise failure
+        if told is not None:
+            raise UserError(*told) if told[0] else SystemExit(1)
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:
@@ -143,6 +163,13 @@ def leave() -> None:
     """Parts from the other processes. One that ends without it is now and then aborted by gloo's threads."""
     if joined():
         torch.distributed.destroy_process_group()
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had without pushing anything out."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -41,8 +41,25 @@ def external() -> tuple[int, int] | None:
             "MASTER_PORT": os.environ.get("MASTER_PORT", "29500"),
         }
     else:
+        refuse_half_started()
         return None
     return (rank, world) if world > 1 else None
+
+
+def refuse_half_started() -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process, and it shows only here.
+
+    It says where several processes should meet, and gives the one that it starts no rank.
+
+    Raises:
+        UserError: this is such a process.
+    """
+    ranks = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= set(os.environ) and not any(r in os.environ for r in ranks):
+        raise UserError(
+            "`accelerate launch` was asked for several processes and has started one",
+            "Let ftkit start them: ftkit ... --processes N; or use torchrun",
+        )
 
 
 def place(hardware: HardwareSection) -> dict[str, str]:
@@ -51,7 +68,18 @@ def place(hardware: HardwareSection) -> dict[str, str]:
 
 
 def processes(hardware: HardwareSection) -> int:
-    """How many processes to start: as many as asked for; else one per GPU, or one."""
+    """How many processes to start: as many as asked for; else one per GPU, or one.
+
+    Raises:
+        UserError: another number has been started by a launcher, or there are not so many GPUs.
+    """
+    if (at := external()) and hardware.processes not in ("auto", at[1]):
+        raise UserError(
+            f"{hardware.processes} processes were asked for and the launcher has started {at[1]}",
+            "Leave out --processes, or tell the launcher the same number",
+        )
+    if at:
+        return at[1]
     if hardware.device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return 1 if hardware.processes == "auto" else hardware.processes
     from ftkit.devices import gpu_count
@@ -79,7 +107,7 @@ def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
         here = devices.open_devices(job["device"], job["precision"], expected=at[1])
         try:
             return work(here.share(job), here)
-        except (UserError, SystemExit):  # the others end in the same way
+        except BaseException:  # the others end in the same way
             devices.leave()
             raise
     if processes == 1:

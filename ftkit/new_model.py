@@ -9,13 +9,15 @@ the text: in the library `tokenizers` the trainers of WordPiece and Unigram give
     bert        WordPiece pieces (Chinese character by character, cased), read off merges that mark where words begin
     gpt2        byte-level merges (Radford et al. 2019)
     marian, t5  merges of characters that may cross no border between letters and other signs; blanks are kept as
-                "▁" as in SentencePiece, and a character that is not in the vocabulary is written as its bytes, so
-                that every text, in any writing, comes back as it was. Marian: one vocabulary for both languages.
+                "▁" as in SentencePiece (so a "▁" of a text comes back as a blank), and a character that is not in
+                the vocabulary is written as its bytes, so that every text, in any writing, comes back as it was.
+                Marian: one vocabulary for both languages.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import os
 import re
@@ -73,7 +75,7 @@ def create(
         column: of tables; None takes every cell that holds text.
         target_codes: marian: languages to translate into; each gets a token such as ">>de<<".
         options: what the names of the files do not tell about them.
-        quiet: shows no progress.
+        quiet: no progress is shown.
 
     Returns:
         model (the folder), family, size, parameters, vocabulary (tokens really reached), lines, characters,
@@ -83,7 +85,7 @@ def create(
         UserError: an argument is wrong, the folder is in use, a file cannot be read or holds no text.
     """
     begin = time.monotonic()
-    _check(family, size, corpus, vocabulary_size, target_codes)
+    _check(family, size, corpus, vocabulary_size, target_codes, seed)
     folder = Path(out)
     _refuse_existing(folder)
     with Progress("reading", None, "lines", show=not quiet) as progress:
@@ -111,10 +113,14 @@ def create(
     }
 
 
-def _check(family: str, size: str, corpus: Sequence[str], vocabulary_size: int, codes: Sequence[str]) -> None:
+def _check(
+    family: str, size: str, corpus: Sequence[str], vocabulary_size: int, codes: Sequence[str], seed: int
+) -> None:
     for option, value, known in (("--family", family, FAMILIES), ("--size", size, SIZES)):
         if value not in known:
             raise UserError(f"{option} {value} is not known", f"Use one of {', '.join(known)}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed} is not from 0 to {2**32 - 1}", "Leave it out, or choose another number")
     if not corpus:
         raise UserError("no text to learn a vocabulary from", "Name at least one file: --corpus texts.txt")
     if "-" in corpus:
@@ -144,6 +150,9 @@ def _check(family: str, size: str, corpus: Sequence[str], vocabulary_size: int, 
 def _refuse_existing(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already", f"Choose another folder: --out {folder}-2")
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"{above} is a file, so {folder} cannot be made", "Choose another folder: --out FOLDER")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -275,7 +284,7 @@ def _lossless_tokenizer(
     first: Sequence[str],
     last: Sequence[str],
 ) -> Any:
-    """A tokenizer whose ids turn back into the text, but for a blank at its beginning.
+    """A tokenizer whose ids turn back into the text, but for a blank at its beginning and for "▁".
 
     Args:
         first, last: special tokens with the lowest and the highest ids; "</s>", "<unk>" and "<pad>" among them.
@@ -367,6 +376,7 @@ def _model(family: str, size: str, tokenizer: Any, seed: int) -> Any:
     import torch
     import transformers
 
+    transformers.logging.disable_progress_bar()  # of writing the weights
     head = {
         "marian": transformers.AutoModelForSeq2SeqLM,
         "bert": transformers.AutoModelForMaskedLM,
@@ -443,6 +453,7 @@ def _write(folder: Path, model: Any, tokenizer: Any) -> None:
     from safetensors import SafetensorError
 
     stage = folder.with_name(f".{folder.name}.partial")
+    absent = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(stage, ignore_errors=True)
@@ -459,3 +470,6 @@ def _write(folder: Path, model: Any, tokenizer: Any) -> None:
         raise UserError(f"{folder} cannot be written: {reason}", "Choose another folder: --out FOLDER") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        for parent in absent if not folder.exists() else ():
+            with contextlib.suppress(OSError):
+                parent.rmdir()

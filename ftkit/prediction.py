@@ -7,36 +7,37 @@ Each process takes its share. Where memory runs out, a batch is halved and tried
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.metadata
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import ftkit
 from ftkit import models, plan, recipes
 from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
+from ftkit.journal import keep
 from ftkit.plan import MicroBatch
 from ftkit.progress import Progress
+from ftkit.recipes.base import Examples
 from ftkit.run import Run
-from ftkit.signals import Stop
+from ftkit.signals import Stop, Stopped, flags, heard
 
 Part = TypeVar("Part")
 TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
-
-
-class Stopped(Exception):
-    """A signal asked this or another process of the job to stop."""
 
 
 def row_outputs(
@@ -49,6 +50,9 @@ def row_outputs(
     stop: Stop | None = None,
 ) -> NDArray[np.float32]:
     """What the head says of each row (for spans: of each window), complete on every process.
+
+    Args:
+        token_budget: padded tokens of a batch, if there is room for less than usual.
 
     Raises:
         Stopped: on every process, once any of them was asked to stop.
@@ -100,49 +104,87 @@ def _every_batch(
 ) -> None:
     """Gives this process's share of the windows to `work`, batch by batch; a batch that memory lacks for is halved."""
     lengths = features.lengths
-    budget = token_budget or TOKENS_PER_BATCH[devices.device.type]
+    usual = TOKENS_PER_BATCH[devices.device.type]
+    budget = min(usual, token_budget or usual)
+    room = float("inf")  # padded tokens that may fit; less once memory has run out
+
+    def halving(batch: MicroBatch) -> None:
+        nonlocal room
+        items, longest = batch.items, int(lengths[batch.items].max())
+        if len(items) == 1 or len(items) * longest <= room:
+            try:
+                with devices.autocast():
+                    work(batch)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if len(items) == 1:
+                raise UserError(f"not even one window of {longest} tokens fits into memory", "Use a smaller model")
+            room = len(items) * longest // 2
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
+            halving(MicroBatch(half, batch.counted))
+
     model.eval()
     with torch.inference_mode():
         # The same batches however many processes share them: a logit's last bits depend on its batch.
         batches = plan.cut(np.arange(len(lengths)), lengths, 1, budget) if features.rows else []
-        # A process for which there is none runs one that does not count, to know the shape of the outputs.
-        pending = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
-        pending.reverse()  # taken from the end: the longest batch runs first and shows whether memory suffices
-        while pending and not (stop and stop.number):
-            batch = pending.pop()
-            items, counted = batch
-            try:
-                with devices.autocast():
-                    work(batch)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if len(items) == 1:
-                    longest = int(lengths[items[0]])
-                    raise UserError(
-                        f"not even one window of {longest} tokens fits into memory", "Use a smaller model"
-                    ) from None
-                middle = len(items) // 2
-                pending += [MicroBatch(items[:middle], counted), MicroBatch(items[middle:], counted)]
-                continue
-            if progress and counted:
-                progress.advance(len(items))
-    stopping = torch.tensor([float(bool(stop and stop.number))])
-    devices.sum([stopping])
-    if stopping.item():
-        raise Stopped
+        # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
+        # one that does not count, to know the shape of the outputs.
+        mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
+        for number in range(-(-len(batches) // devices.world)):
+            _stop_together(devices, stop)
+            if number < len(mine):
+                halving(mine[number])
+                if progress and mine[number].counted:
+                    progress.advance(len(mine[number].items))
+        _stop_together(devices, stop)
+
+
+def _stop_together(devices: Devices, stop: Stop | None) -> None:
+    asked = torch.tensor(flags(stop.number if stop else 0))
+    devices.sum([asked])
+    if number := heard(asked.tolist()):
+        raise Stopped(number)
+
+
+def room_found(run: Run) -> int | None:
+    """Padded tokens of a micro-batch that training has found room for; None if it had its usual room."""
+    found = run.read_json("training.json")
+    return int(found["tokens_per_microbatch"]) if found.get("short_of_memory") else None
 
 
 CHUNK_ROWS = 4096  # rows read, answered and written together: bounds the memory, whatever the file's size
 CHUNK_CHARACTERS = 4_000_000
 
 
+class Asked(NamedTuple):
+    """What the model is to answer of a chunk of rows.
+
+    Attributes:
+        problems: (rows,) why a row cannot be answered.
+        numbers: the rows that can, by their places in the chunk.
+        examples, features: of these.
+    """
+
+    problems: list[str | None]
+    numbers: list[int]
+    examples: Examples
+    features: Features
+
+
 def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Answers every row of a file as one of the processes of a job; rank 0 writes.
+
+    Where input and output are files, answered chunks are kept in a journal, and `resume` goes on from it.
 
     Returns:
         rows, errors (rows that could not be answered), windowed (rows of more than one window), notices,
         seconds, columns (those added), escaped (cells made safe for spreadsheets).
+
+    Raises:
+        SystemExit: a signal asked to stop; the exit code is 143 or 130.
     """
     run = Run(Path(job["run"]))
     record = run.record()
@@ -162,47 +204,81 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     if format == "text" and len(getattr(record, "targets", ())) > 1:
         raise UserError("plain text holds one translation a line", f"--to {record.targets[0]}, or another format")
     head, model = load_head(run, record, devices)
-    counts = {"rows": 0, "errors": 0, "windowed": 0}
-    notices: Counter[str] = Counter()
-    started = time.perf_counter()
-    output: Any = contextlib.nullcontext()
-    if devices.main:
-        # Plain text holds one column: the answer alone, on one line a row.
-        wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
-        output = writers.open_writer(job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"])
-    show = devices.main and not job["quiet"]
+    room = room_found(run)
+    # Plain text holds one column: the answer alone, on one line a row.
+    wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
 
-    def prepared(chunk: list[files.Row]) -> tuple[list[files.Row], list[str | None], list[int], Any, Features]:
+    def prepared(numbered: tuple[int, list[files.Row]], kept: int) -> tuple[list[files.Row], Asked | None]:
+        """A chunk, and what the model is to answer of it; nothing if the answers are kept already."""
+        number, chunk = numbered
+        if number < kept:
+            return chunk, None
         problems = [row.error or task.problem(row, here) for row in chunk]
         numbers = [i for i, problem in enumerate(problems) if problem is None]
         examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
-        return chunk, problems, numbers, examples, head.encode(task.inputs(examples, record))
+        return chunk, Asked(problems, numbers, examples, head.encode(task.inputs(examples, record)))
 
-    parts: Iterator[Any] = map(prepared, _chunks(itertools.chain(first, rows)))
-    # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
-    if job["input"] != "-" and record.head != "text":
-        parts = ahead(parts)
-    with Stop() as stop, output as writer, Progress("predicting", None, show=show) as progress:
-        for chunk, problems, numbers, examples, features in parts:
-            each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
-            for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
-                problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
-            try:
-                outputs = row_outputs(model, head, features, devices, stop=stop)
-            except Stopped:
-                raise SystemExit(stop.code if stop.number else 143) from None
-            counts["rows"] += len(chunk)
-            counts["errors"] += sum(problem is not None for problem in problems)
-            counts["windowed"] += int((features.windows_of_rows > 1).sum())
+    def answer(asked: Asked) -> dict[str, Any]:
+        """The answers to a chunk, on rank 0; every process takes part."""
+        problems, numbers, examples, features = asked
+        each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
+        for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
+            problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
+        outputs = row_outputs(model, head, features, devices, room, stop=stop)
+        found: list[Any] = [None] * len(problems)
+        told: dict[str, int] = {}
+        if devices.main and numbers:
+            answers = task.answers(outputs, features, examples, head, record)
+            told = task.notices(answers)
+            for place, i in enumerate(numbers):
+                if problems[i] is None:
+                    found[i] = task.cells(answers, place, record, job["all_scores"], flat)
+        windowed = int((features.windows_of_rows > 1).sum())
+        return {"answers": [*zip(found, problems, strict=True)], "windowed": windowed, "notices": told}
+
+    counts = {"rows": 0, "errors": 0, "windowed": 0}
+    notices: Counter[str] = Counter()
+    started = time.perf_counter()
+    show = devices.main and not job["quiet"]
+    journal: Any = None
+    writer: Any = None
+    with Stop() as stop, Progress("predicting", None, show=show) as progress, contextlib.ExitStack() as open_files:
+        with devices.main_alone():
             if devices.main:
-                answers = task.answers(outputs, features, examples, head, record) if numbers else None
-                if numbers:
-                    notices.update(task.notices(answers))
-                position = {i: place for place, i in enumerate(numbers) if problems[i] is None}
-                for i, row in enumerate(chunk):
-                    found = task.cells(answers, position[i], record, job["all_scores"], flat) if i in position else None
-                    writer.write(added.row(row.cells, found, problems[i]))
-            progress.advance(len(chunk))
+                if job["journal"]:
+                    about = _about(job, run, columns, format, devices)
+                    journal = open_files.enter_context(keep(job["output"], about, job["resume"]))
+                opened = writers.open_writer(
+                    job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"]
+                )
+                writer = open_files.enter_context(opened)
+        kept = devices.share(journal.kept if journal else 0)
+        made = map(prepared, enumerate(_chunks(itertools.chain(first, rows))), itertools.repeat(kept))
+        # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
+        parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
+        try:
+            for number, (chunk, asked) in enumerate(parts):
+                fresh = answer(asked) if asked else None
+                with devices.main_alone():
+                    if devices.main:
+                        answered = fresh or journal.read()
+                        if fresh and journal:
+                            journal.add(fresh)
+                        for row, (cells, problem) in zip(chunk, answered["answers"], strict=True):
+                            writer.write(added.row(row.cells, cells, problem))
+                        counts["rows"] += len(chunk)
+                        counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
+                        counts["windowed"] += answered["windowed"]
+                        notices.update(answered["notices"])
+                progress.advance(len(chunk))
+                if number + 1 == kept:
+                    progress.line(f"going on after row {counts['rows']:,}")
+        except Stopped as stopped:
+            kept_rows = f"the answers to the first {counts['rows']:,} rows are kept: go on with --resume"
+            progress.line(f"stopped; {kept_rows if journal and counts['rows'] else 'nothing is kept'}")
+            raise SystemExit(stopped.code) from None
+        with devices.main_alone():
+            open_files.close()  # the output takes its name
     escaped = getattr(writer, "escaped", 0)
     seconds = time.perf_counter() - started
     return {
@@ -226,6 +302,28 @@ def ahead(parts: Iterator[Part]) -> Iterator[Part]:
             yield part
 
 
+def _about(job: Mapping[str, Any], run: Run, columns: dict[str, str], format: str, devices: Devices) -> dict[str, Any]:
+    """All that decides the bytes of an output, named as a user would."""
+    model = hashlib.sha256()
+    for path in [run.folder / "task.json", *sorted(run.model.iterdir())]:
+        model.update(f"{path.name} {files.sha256(path)} ".encode())
+    return {
+        "input": [files.sha256(str(path)) for path in load.inputs(job["input"], files.ReadOptions(**job["options"]))],
+        "run": model.hexdigest(),
+        "columns": columns,
+        **{f"reading {name}": value for name, value in job["options"].items()},
+        "output format": format,
+        "--to": job["to"],
+        "--all-scores": job["all_scores"],
+        "--spreadsheet-safe": job["spreadsheet_safe"],
+        **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")},
+        "ftkit": ftkit.__version__,
+        "device": devices.device.type,
+        "precision": devices.precision,
+        "threads": torch.get_num_threads(),
+    }
+
+
 def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Outputs for tokenized rows, as one of the processes of a job; rank 0 writes them."""
     run = Run(Path(job["run"]))
@@ -237,11 +335,12 @@ def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     show = devices.main and not job["quiet"]
     with Stop() as stop, Progress("evaluating", share, "windows", show=show) as progress:
         try:
-            outputs = row_outputs(model, head, features, devices, progress=progress, stop=stop)
-        except Stopped:
-            raise SystemExit(stop.code if stop.number else 143) from None
-    if devices.main:
-        np.save(job["out"], outputs)
+            outputs = row_outputs(model, head, features, devices, room_found(run), progress, stop)
+        except Stopped as stopped:
+            raise SystemExit(stopped.code) from None
+    with devices.main_alone():
+        if devices.main:
+            np.save(job["out"], outputs)
     return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -315,6 +316,25 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def show_new_model(result: Mapping[str, Any]) -> None:
+    """What `ftkit new-model` made, what it read, and what to do next."""
+    out = console()
+    for source in result["sources"]:
+        columns = f"column{'s' if len(source['columns']) > 1 else ''} {', '.join(source['columns'])}"
+        amount = f"{source['lines']:,} lines, {source['characters']:,} characters"
+        out.print(f"[bold]{escape(source['path'])}[/bold]: {escape(columns)}, {amount}")
+        for note in source["notes"]:
+            out.print(f"  {escape(note)}")
+    for note in result["notes"]:
+        out.print(f"[yellow]note:[/yellow] {escape(note)}")
+    out.print(
+        f"A new {result['family']} model is in {result['model']}: {result['parameters']:,} parameters with random "
+        f"weights, and a vocabulary of {result['vocabulary']:,} tokens from {result['lines']:,} lines. Next:",
+        markup=False,
+    )
+    out.print(f"  ftkit train DATA --model {shlex.quote(result['model'])}", markup=False)
 
 
 def show_keys() -> None:

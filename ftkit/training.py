@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
 from ftkit.heads.text import TextHead
-from ftkit.prediction import Stopped, mean_loss, row_outputs
+from ftkit.prediction import mean_loss, row_outputs
 from ftkit.progress import Progress
 from ftkit.recipes.base import Examples
 from ftkit.run import Run
-from ftkit.signals import Stop
+from ftkit.signals import FAILED, Stop, Stopped, flags, heard
 
 TOKENS_PER_MICROBATCH = {
     "cpu": 8192,
@@ -74,15 +75,20 @@ class Fitting:
         self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, factor)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
 
-    def update(self, epoch: int, number: int, rows: NDArray[np.int64], stop: bool = False) -> dict[str, Any]:
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether micro-batches are smaller than usual: memory has run out, or the recipe says so."""
+        return self.token_budget < TOKENS_PER_MICROBATCH[self.devices.device.type]
+
+    def update(self, epoch: int, number: int, rows: NDArray[np.int64], stop: int = 0) -> dict[str, Any]:
         """One optimizer update over `rows`, on all processes together.
 
         Args:
-            stop: whether this process was asked to stop.
+            stop: the signal that asked this process to stop; 0 if none did.
 
         Returns:
-            loss (mean over the rows' weights), learning_rate, gradient_norm, rows, tokens; `stopping` says
-            whether any process was asked to stop.
+            loss (mean over the rows' weights), learning_rate, gradient_norm, rows, tokens; `stopping` is the
+            signal that asked any of the processes to stop.
 
         Raises:
             UserError: the loss or the gradient is not finite, or not even one window fits into memory.
@@ -92,9 +98,9 @@ class Fitting:
         self.model.train()
         while True:
             loss, memory_lacks = self._accumulate(epoch, number, rows, items)
-            flags = torch.tensor([loss, float(memory_lacks), float(stop)], dtype=torch.float64)
-            self.devices.sum([flags])
-            if not flags[1].item():
+            shared = torch.tensor([loss, float(memory_lacks), *flags(stop)], dtype=torch.float64)
+            self.devices.sum([shared])
+            if not shared[1].item():
                 break
             self.optimizer.zero_grad(set_to_none=True)
             longest = int(features.lengths[items].max())
@@ -116,7 +122,7 @@ class Fitting:
             group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.learning, self.recipe.training.max_gradient_norm).item()
-        mean_loss = float(flags[0].item())
+        mean_loss = float(shared[0].item())
         self._check(mean_loss, norm, epoch, rows, rate)
         try:
             self.scaler.step(self.optimizer)
@@ -133,7 +139,7 @@ class Fitting:
             "gradient_norm": norm,
             "rows": len(rows),
             "tokens": int(features.lengths[items].sum()),
-            "stopping": flags[2].item() > 0,
+            "stopping": heard(shared[2:].tolist()),
         }
 
     def _accumulate(
@@ -241,6 +247,8 @@ class Course:
     log: Log
     progress: Progress
     stop: Stop
+    writer: ThreadPoolExecutor  # of one thread, so that checkpoints are written one after the other
+    writing: Future[None] | None = None
     state: State = field(default_factory=State)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -268,17 +276,20 @@ class Course:
                     self._update(epoch, number, order[number])
                 self._evaluate(epoch)
             except Stopped:
+                self.finish_writing()
                 self.save()
+                self.finish_writing()
                 raise
             self.state.epoch, self.state.number = epoch + 1, 0
             if time.monotonic() - self.saved_at > 60:
                 self.save()
+        self.finish_writing()
         if self.state.best_epoch < 0:
             raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
 
     def _update(self, epoch: int, number: int, rows: NDArray[np.int64]) -> None:
         before = time.perf_counter()
-        facts = self.fitting.update(epoch, number, rows, bool(self.stop.number))
+        facts = self.fitting.update(epoch, number, rows, FAILED if self._failed() else self.stop.number)
         stopping = facts.pop("stopping")
         seconds = time.perf_counter() - before
         self.state.number, self.state.done = number + 1, self.fitting.done
@@ -287,7 +298,7 @@ class Course:
         epochs = self.fitting.epochs
         self.progress.advance(len(rows), f"epoch {epoch + 1}/{epochs}, loss {facts['loss']:.4f}")
         if stopping:
-            raise Stopped
+            raise Stopped(stopping)
         if time.monotonic() - self.saved_at > 60 * self.recipe.hardware.checkpoint_minutes:
             self.save()
 
@@ -298,18 +309,25 @@ class Course:
         if self.metric == "loss":
             scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}
         else:
-            outputs = row_outputs(model, head, self.validation.features, self.devices, stop=self.stop)
+            budget = self.fitting.token_budget if self.fitting.short_of_memory else None
+            outputs = row_outputs(model, head, self.validation.features, self.devices, budget, stop=self.stop)
             scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
-        score = -scores["loss"] if self.metric == "loss" else scores[self.metric]
         self.log.write({"evaluation": epoch + 1, "update": self.fitting.done, **scores})
+        improved = self.judge(epoch, -scores["loss"] if self.metric == "loss" else scores[self.metric], outputs)
+        shown = f"{self.metric} {scores[self.metric]:.4f}" + (" (best so far)" if improved else "")
+        self.progress.line(f"epoch {epoch + 1}/{self.fitting.epochs}: validation {shown}")
+
+    def judge(self, epoch: int, score: float, outputs: NDArray[np.float32] | None) -> bool:
+        """Whether the score is the best so far; then the model is kept. NaN never is."""
         improved = np.isfinite(score) and (self.state.best_score is None or score > self.state.best_score)
         if improved:
             self.state.best_epoch, self.state.best_score = epoch, score
             self.state.best_folder = f"best-{self.fitting.done:08}"
-            if self.devices.main:
-                self._keep_best(outputs)
-        shown = f"{self.metric} {scores[self.metric]:.4f}" + (" (best so far)" if improved else "")
-        self.progress.line(f"epoch {epoch + 1}/{self.fitting.epochs}: validation {shown}")
+            self.finish_writing()
+            with self.devices.main_alone():
+                if self.devices.main:
+                    self._keep_best(outputs)
+        return bool(improved)
 
     def _out_of_patience(self) -> bool:
         patience = self.recipe.training.patience
@@ -333,17 +351,44 @@ class Course:
         checkpoint.prune(self.folder, self.state.best_folder)
 
     def save(self) -> None:
-        """Writes a checkpoint to go on from; older ones go once it has been read back and is whole."""
-        self.saved_at = time.monotonic()
-        if not self.devices.main:
+        """Begins to write a checkpoint to go on from, beside the training where memory allows it.
+
+        Only rank 0 does, so that no process waits for it; what goes wrong is told by `finish_writing`.
+        """
+        if not self.devices.main or self._failed() or (self.writing and not self.writing.done()):
             return
+        self.saved_at = time.monotonic()
         self.state.token_budget = self.fitting.token_budget
         self.state.loss_scale = self.fitting.scaler.state_dict()
         self.state.log_bytes = self.log.bytes()
-        folder = self.folder / f"update-{self.state.done:08}"
-        checkpoint.save_training(folder, self.fitting.model, self.fitting.optimizer, asdict(self.state))
+        tensors, copied = checkpoint.snapshot(self.fitting.model, self.fitting.optimizer)
+        self.writing = self.writer.submit(self._write, tensors, asdict(self.state))
+        if not copied:
+            wait([self.writing])
+
+    def _write(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Writes a checkpoint; older ones go once it has been read back and is whole."""
+        folder = self.folder / f"update-{state['done']:08}"
+        checkpoint.save_training(folder, tensors, state)
         if checkpoint.damage(folder) is None:
-            checkpoint.prune(self.folder, self.state.best_folder)
+            checkpoint.prune(self.folder, state["best_folder"])
+
+    def _failed(self) -> bool:
+        """Whether rank 0 knows of something that could not be written."""
+        writing = self.writing
+        return bool(self.log.error or (writing and writing.done() and writing.exception()))
+
+    def finish_writing(self) -> None:
+        """Waits until all is written.
+
+        Raises:
+            UserError: on every process, if something could not be written.
+        """
+        with self.devices.main_alone():
+            if self.log.error:
+                raise self.log.error
+            if self.writing:
+                self.writing.result()
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint."""
@@ -381,27 +426,28 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     train, validation = _rows(run, job, "train"), _rows(run, job, "validation")
     texts = run.work / "validation.json"
     examples = Examples(**json.loads(texts.read_text(encoding="utf-8"))) if texts.exists() else None
-    fitting, notes = _begin(recipe, record, Path(job["model"]), train, devices)
+    fitting, notes = begin(recipe, record, Path(job["model"]), train, devices)
     started = time.perf_counter()
     total = train.features.rows * fitting.epochs
     with (
         Stop() as stop,
         Log(run.folder / "log.jsonl", devices.main) as log,
         Progress("training", total, show=devices.main and not job["quiet"]) as progress,
+        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as writer,
     ):
-        course = Course(run, record, job["metric"], fitting, validation, examples, log, progress, stop)
+        course = Course(run, record, job["metric"], fitting, validation, examples, log, progress, stop, writer)
         if job.get("resume"):
             course.load(Path(job["resume"]))
         else:
             log.cut(0)
         try:
             course.go()
-        except Stopped:
+        except Stopped as stopped:
             progress.line(
                 f"stopped after update {fitting.done} of {fitting.total_updates}, saved; "
                 f"go on with: ftkit train --resume {run.folder}"
             )
-            raise SystemExit(stop.code if stop.number else 143) from None
+            raise SystemExit(stopped.code) from None
     state = course.state
     facts = {
         "updates": fitting.done,
@@ -413,18 +459,25 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         "device": devices.device.type,
         "processes": devices.world,
         "tokens_per_microbatch": fitting.token_budget,
+        "short_of_memory": fitting.short_of_memory,
         "parameters": sum(p.numel() for p in fitting.model.parameters()),
         "notes": notes,
     }
-    if devices.main:
-        run.write_json("training.json", facts)
-        best = course.folder / state.best_folder
-        if (best / OUTPUTS).exists():
-            os.replace(best / OUTPUTS, run.work / OUTPUTS)
-        (best / checkpoint.MANIFEST).unlink()
-        os.replace(best, run.model)
-        shutil.rmtree(course.folder)
+    with devices.main_alone():
+        if devices.main:
+            _put_model(run, course, facts)
     return facts
+
+
+def _put_model(run: Run, course: Course, facts: dict[str, Any]) -> None:
+    """Makes the best model the run's, and removes the checkpoints."""
+    run.write_json("training.json", facts)
+    best = course.folder / course.state.best_folder
+    if (best / OUTPUTS).exists():
+        os.replace(best / OUTPUTS, run.work / OUTPUTS)
+    (best / checkpoint.MANIFEST).unlink()
+    os.replace(best, run.model)
+    shutil.rmtree(course.folder)
 
 
 def forecast(prepared: Any) -> dict[str, float]:
@@ -438,7 +491,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 
     recipe = prepared.recipe
     devices = replace(open_devices(recipe.hardware.device, recipe.hardware.precision), rank=0, world=1)
-    fitting, _ = _begin(recipe, prepared.record, prepared.model_folder, prepared.rows["train"], devices)
+    fitting, _ = begin(recipe, prepared.record, prepared.model_folder, prepared.rows["train"], devices)
     lengths = fitting.rows.features.row_lengths
     order = plan.updates(lengths, recipe.training.batch_size, recipe.seed, 0, recipe.training.window_of_updates)
     tokens = np.asarray([lengths[rows].sum() for rows in order])
@@ -460,7 +513,7 @@ def forecast(prepared: Any) -> dict[str, float]:
     }
 
 
-def _begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
+def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
     model_config = models.load_config(model_folder, recipe.allow_pickle)
     if devices.precision == "fp16" and model_config.model_type in ("t5", "mt5"):
@@ -498,14 +551,26 @@ def _rows(run: Run, job: dict[str, Any], split: str) -> Rows:
 
 
 class Log:
-    """log.jsonl: one JSON object a line, appended as things happen."""
+    """log.jsonl: one JSON object a line, appended as things happen.
+
+    Attributes:
+        error: why it cannot be written any more; the training ends with it after its next update.
+    """
 
     def __init__(self, path: Path, writes: bool) -> None:
+        self.path = path
+        self.error: UserError | None = None
         self.file = path.open("ab", buffering=0) if writes else None
 
     def write(self, facts: dict[str, Any]) -> None:
         if self.file:
-            self.file.write((json.dumps(facts) + "\n").encode())
+            try:
+                self.file.write((json.dumps(facts) + "\n").encode())
+            except OSError as error:
+                self.error = UserError(
+                    f"{self.path} cannot be written: {error.strerror}",
+                    f"Free some space and go on with: ftkit train --resume {self.path.parent}",
+                )
 
     def bytes(self) -> int:
         return self.file.tell() if self.file else 0

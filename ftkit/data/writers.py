@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
 import zlib
@@ -120,7 +120,8 @@ def _check(name: str, columns: Sequence[str], format: str, spreadsheet_safe: boo
 
 
 @contextmanager
-def _disk_faults(name: str) -> Iterator[None]:
+def disk_faults(name: str) -> Iterator[None]:
+    """Errors of the disk as errors for the user."""
     try:
         yield
     except BrokenPipeError:
@@ -136,26 +137,23 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
     if name == "-":
         file = stdout or sys.stdout.buffer
         yield file
-        with _disk_faults(place):
+        with disk_faults(place):
             file.flush()
         return
-    target = Path(os.path.realpath(name))  # a symbolic link stays one
-    if os.path.isdir(target):
-        raise UserError(f"{name} is a folder", f"Name a file in it: {Path(name) / 'predictions.csv'}")
-    if not os.path.isdir(target.parent):
-        raise UserError(f"the folder {target.parent} does not exist", f"mkdir -p {target.parent}")
+    target = target_of(name)
     if os.path.exists(target) and not os.path.isfile(target):  # a device or a pipe
-        with _disk_faults(name):
+        with disk_faults(name):
             file = open(target, "wb")  # noqa: SIM115 (closed two lines below)
         with file:
             yield file
         return
-    partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.partial")
-    with _disk_faults(name):
+    partial = beside(target, "partial")
+    with disk_faults(name):
+        partial.unlink(missing_ok=True)  # what a killed process has left
         file = open(partial, "xb")  # noqa: SIM115
     try:
         yield file
-        with _disk_faults(name):
+        with disk_faults(name):
             file.flush()
             os.fsync(file.fileno())
             file.close()
@@ -168,6 +166,22 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
             file.close()
         partial.unlink(missing_ok=True)
         raise
+
+
+def target_of(name: str) -> Path:
+    """The file that a name stands for; a symbolic link stays one."""
+    target = Path(os.path.realpath(name))
+    if os.path.isdir(target):
+        raise UserError(f"{name} is a folder", f"Name a file in it: {Path(name) / 'predictions.csv'}")
+    if not os.path.isdir(target.parent):
+        raise UserError(f"the folder {target.parent} does not exist", f"mkdir -p {target.parent}")
+    return target
+
+
+def beside(target: Path, kind: str) -> Path:
+    """A hidden file beside `target`, its own and always the same, whose name fits where the target's does."""
+    digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return target.with_name(f".{target.name[:40]}.{digest}.{kind}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -199,7 +213,7 @@ def _text(
         except UnicodeEncodeError as error:
             problem = f"{text[error.start]!r} is half of a surrogate pair, which is no character"
             raise UserError(problem, "Take it out of the input") from error
-        with _disk_faults(place):
+        with disk_faults(place):
             file.write(packer.compress(data) if packer else data)
 
     if format in ("csv", "tsv"):
@@ -211,7 +225,7 @@ def _text(
     with rows as put:
         yield put
     if packer:
-        with _disk_faults(place):
+        with disk_faults(place):
             file.write(packer.flush())
 
 
@@ -328,7 +342,7 @@ def _arrow(place: str, file: BinaryIO, columns: Sequence[str], format: str) -> I
         table = zip(columns, types, strict=True)
         arrays = [_array(column, [row.get(column) for row in rows], type) for column, type in table]
         batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-        with _disk_faults(place):
+        with disk_faults(place):
             if sink is None:
                 types = batch.schema.types
                 sink = (pq.ParquetWriter if format == "parquet" else pa.ipc.new_file)(file, batch.schema)
@@ -339,7 +353,7 @@ def _arrow(place: str, file: BinaryIO, columns: Sequence[str], format: str) -> I
         yield put
         if rows or sink is None:
             put_batch()
-        with _disk_faults(place):
+        with disk_faults(place):
             sink.close()
     except BaseException:
         with suppress(Exception):

@@ -104,6 +104,11 @@ class TaskRecord:
     base_model: str = ""
     revision: str | None = None
 
+    @property
+    def chooses_threshold(self) -> bool:
+        """Whether `Task.choose` settles a threshold on the validation rows, be it the one that stood before."""
+        return False
+
 
 class Task(Protocol):
     """What the other rooms ask of a task.

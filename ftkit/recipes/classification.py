@@ -555,7 +555,7 @@ class Classification:
         self, source: str, options: ReadOptions, examples: Examples, record: LabelsRecord
     ) -> LabelAnswers:
         """Answers made by another system, one a row of the data, in its order."""
-        table = load.load(source, options)
+        table = load.load(source, options, "test")
         if len(table.rows) != len(examples):
             raise UserError(
                 f"{source} has {len(table.rows)} answers for the {len(examples)} rows of {examples.source}",

@@ -94,6 +94,10 @@ class LabelsRecord(TaskRecord):
     threshold: float | list[float] | None = None
     weights: str = "equal"
 
+    @property
+    def chooses_threshold(self) -> bool:
+        return self.multi_label
+
     def label_map(self) -> LabelMap:
         return LabelMap(tuple(self.labels), self.multi_label, self.separator)
 

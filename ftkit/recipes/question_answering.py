@@ -66,6 +66,11 @@ class QuestionsRecord(TaskRecord):
     decoding: dict[str, Any] | None = None
     label_smoothing: float = 0.0
 
+    @property
+    def chooses_threshold(self) -> bool:
+        """Only cut-out answers are withheld by a threshold; a written one says itself that there is none."""
+        return self.unanswerable and self.head == "spans"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -385,7 +390,7 @@ class QuestionAnswering:
         if examples is None:
             raise ValueError("answers to questions are scored by their texts")
         found = self.answers(outputs, rows.features, examples, head, record)
-        if _withholds(record):
+        if record.chooses_threshold:
             found = self.decide(found, replace(record, threshold=self._threshold(found, examples, record)))
         scores = metrics.each(found.texts, _references(examples), record.rule).mean(axis=0)
         return dict(zip(metrics.SCORES, scores.tolist(), strict=True))
@@ -412,7 +417,7 @@ class QuestionAnswering:
         """The best answer, or none where "no answer" scores higher by more than the record's threshold."""
         if answers.differences is None:
             return answers
-        withheld = (answers.differences > record.threshold) & _withholds(record)
+        withheld = (answers.differences > record.threshold) & record.chooses_threshold
         texts = [
             found[0].text if found and not none else ""
             for found, none in zip(answers.candidates, withheld.tolist(), strict=True)
@@ -423,7 +428,7 @@ class QuestionAnswering:
         self, answers: QuestionAnswers, examples: Examples, recipe: Recipe, record: QuestionsRecord
     ) -> QuestionsRecord:
         """With the threshold of the highest mean F1, where some questions have no answer."""
-        if not _withholds(record):
+        if not record.chooses_threshold:
             return record
         return replace(record, threshold=self._threshold(answers, examples, record))
 
@@ -465,7 +470,7 @@ class QuestionAnswering:
                 {"answer": c.text, "start": c.start, "end": c.end, "score": round(share, 6)}
                 for c, share in zip(answers.candidates[row], shares[1:], strict=True)
             ]
-            if _withholds(record):
+            if record.chooses_threshold:
                 every.append({"answer": "", "start": -1, "end": -1, "score": round(shares[0], 6)})
             found["candidates"] = json.dumps(every, ensure_ascii=False) if flat else every
         return found
@@ -503,7 +508,7 @@ class QuestionAnswering:
             }
         }
         result["baselines_trained_on"] = "no rows: the sentence that shares most words with the question"
-        if _withholds(record) and answers.differences is not None:
+        if record.chooses_threshold and answers.differences is not None:
             result["thresholds"] = self._by_threshold(answers, examples, record, own[:, at], seed)
         result["worst_errors"] = _worst_errors(answers, examples, own[:, at], record)
         return result
@@ -562,7 +567,7 @@ class QuestionAnswering:
         files: dict[str, dict[str, Any]] = {
             "predictions.json": dict(zip(examples.ids, answers.texts, strict=True)),
         }
-        if _withholds(record) and answers.differences is not None:
+        if record.chooses_threshold and answers.differences is not None:
             nothing = {name: _finite(answers.differences, row, default=1e9) for row, name in enumerate(examples.ids)}
             files["na_prob.json"] = nothing
         return files
@@ -755,11 +760,6 @@ def _first_span(answers: Answers | None) -> tuple[int, int] | None:
             begin = start + len(text) - len(text.lstrip())
             return begin, begin + len(text.strip())
     return None
-
-
-def _withholds(record: QuestionsRecord) -> bool:
-    """Whether a threshold decides that there is no answer; a model that writes says so itself."""
-    return bool(record.unanswerable and record.head == "spans")
 
 
 def _references(examples: Examples) -> list[list[str]]:

@@ -220,6 +220,7 @@ class Translation:
         """How the model is told what to do, and how it writes."""
         from ftkit import models
 
+        metrics.check_installed()
         if recipe.window.overlap not in ("auto", 0):
             raise UserError(
                 "window.overlap has no meaning for translation: long texts are translated piece by piece",
@@ -407,10 +408,11 @@ class Translation:
     def cells(
         self, answers: Translations, row: int, record: TranslationRecord, all_scores: bool, flat: bool
     ) -> dict[str, Any]:
-        """The translations of one row; rows have all targets, one after the other."""
+        """The translations of one row, in a flat format on one line; rows have all targets, one after the other."""
         count = len(answers.targets)
         here = range(row * count, (row + 1) * count)
-        found: dict[str, Any] = {code: answers.texts[i] for code, i in zip(answers.targets, here, strict=True)}
+        texts = [" ".join(answers.texts[i].split()) if flat else answers.texts[i] for i in here]
+        found: dict[str, Any] = dict(zip(answers.targets, texts, strict=True))
         if all_scores and answers.scores is not None:
             found |= {
                 f"score_{code}": round(float(answers.scores[i]), 6)

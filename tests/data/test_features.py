@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,15 @@ def test_rows_and_their_windows() -> None:
 
 def test_the_windows_of_rows_come_in_the_order_of_the_rows() -> None:
     assert features().windows_of(np.asarray([2, 1])).tolist() == [3, 1, 2]
+
+
+def test_a_row_that_cannot_be_read_has_no_windows() -> None:
+    found = replace(features(), first_window=np.asarray([0, 0, 2, 4]))
+    assert found.windows_of_rows.tolist() == [0, 2, 2]
+    assert found.windows_of(np.asarray([2, 0, 1])).tolist() == [2, 3, 0, 1]
+    assert found.row_of_window.tolist() == [1, 1, 2, 2]
+    as_many = replace(features(), first_window=np.asarray([0, 0, 2, 3, 4]))  # rows as windows
+    assert as_many.windows_of(np.asarray([1, 0])).tolist() == [0, 1]
 
 
 def test_rows_of_one_window_each_are_their_own_windows() -> None:

@@ -18,7 +18,7 @@ from ftkit import models
 from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.heads.base import Rows
-from ftkit.heads.text import Decoding, Template, TextHead
+from ftkit.heads.text import Decoding, Template, TextHead, token_weights
 from tests import tiny
 
 CheckpointOf = Callable[[str], Path]
@@ -72,9 +72,7 @@ def learned(checkpoint_of: CheckpointOf) -> Callable[[str], tuple[TextHead, Any]
 
 def targets(features: Features) -> Rows:
     """Rows that weigh as many tokens as their answers have."""
-    from ftkit.recipes.question_answering import text_targets
-
-    return Rows(features, *text_targets(features))
+    return Rows(features, np.zeros((features.rows, 0), np.float32), token_weights(features))
 
 
 def loss_of(head: TextHead, model: Any, rows: Rows, items: Any) -> torch.Tensor:
@@ -277,6 +275,20 @@ def test_a_row_alone_is_answered_as_in_a_batch(learned: Any, family: str, beams:
 
     np.testing.assert_allclose(together[:, 0], alone[:, 0], atol=1e-4)
     assert together[:, 1:].tolist() == alone[:, 1:].tolist()
+
+
+@both_families
+def test_an_untrained_model_answers_a_row_alone_as_in_a_batch(checkpoint_of: CheckpointOf, family: str) -> None:
+    """What it writes depends on every token and place of its input, also on padding if that were read."""
+    head, model = make(checkpoint_of, family, max_new_tokens=6)
+    features = head.encode(texts(tiny.questions(8, seed=2, fewest=1, most=25), family, answered=False))
+
+    together = write(head, model, features)
+    alone = np.concatenate([write(head, model, features, [i]) for i in range(8)])
+
+    np.testing.assert_allclose(together[:, 0], alone[:, 0], atol=1e-4)
+    assert together[:, 1:].tolist() == alone[:, 1:].tolist()
+    assert len(set(alone[:, 0].tolist())) == 8
 
 
 @both_families

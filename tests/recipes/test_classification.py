@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftkit.config import LabelsSection
+from ftkit.commands import chosen_here
+from ftkit.config import LabelsSection, Recipe
 from ftkit.data.files import ReadOptions, Row, open_rows
 from ftkit.errors import UserError
 from ftkit.recipes import RECIPES, find
 from ftkit.recipes.base import GUESS_ROWS, Examples, text_of
 from ftkit.recipes.classification import Classification
-from ftkit.recipes.labelled import LabelMap, LabelsRecord
+from ftkit.recipes.labelled import LabelAnswers, LabelMap, LabelsRecord
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
@@ -442,6 +443,19 @@ def test_case_29_missing_labels_are_refused_with_their_count_and_lines() -> None
         "7 of 9 rows of test.csv have no label (test.csv:3, test.csv:5, test.csv:6, test.csv:7, test.csv:8)\n"
         "Fill in or remove these rows; `ftkit predict` answers rows without labels"
     )
+
+
+# Thresholds.
+
+
+def test_scores_of_rows_that_chose_a_threshold_are_marked_whichever_it_was() -> None:
+    """0.5 is what several labels begin with, and often what is best."""
+    record = replace(RECORD, labels=["a", "b"], multi_label=True, separator=",", threshold=0.5)
+    sure = LabelAnswers(np.asarray([[True, False]]), np.asarray([[0.9, 0.1]], dtype=np.float32))
+    chosen = TASK.choose(sure, examples_of([("a",)]), Recipe(), record)
+    assert chosen == record
+    assert chosen_here("validation", chosen.chooses_threshold, {"epochs": 3}) == ["the best epoch", "the threshold"]
+    assert chosen_here("validation", RECORD.chooses_threshold, {"epochs": 3}) == ["the best epoch"]
 
 
 # The list of tasks.

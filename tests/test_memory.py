@@ -1,0 +1,127 @@
+"""Memory that really runs out, by RLIMIT_AS of a process of its own: work is cut finer, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ftkit import prediction
+from ftkit.run import Run
+from tests import forks, tiny
+from tests.conftest import Learned
+from tests.tiny import FP32, read_jsonl, write_csv
+
+RunOf = Callable[[str], Learned]
+CheckpointOf = Callable[[str], Path]
+MEGABYTE = 1_000_000
+LONG = 120  # words, of a model that reads 128 tokens
+
+
+def room(megabytes: int) -> Callable[[], None]:
+    """Leaves this process so much more address space than it has taken already."""
+
+    def before() -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + megabytes * MEGABYTE
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    return before
+
+
+needs_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells its address space")
+
+
+@needs_linux
+def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    data = write_csv(tmp_path / "train.csv", tiny.rows(256, seed=2, fewest=LONG - 3, most=LONG - 3))
+    validation = write_csv(tmp_path / "validation.csv", tiny.rows(20, seed=3))
+    flags = ("--epochs", "2", "--batch-size", "256", "--set", "training.dropout=0", "--validation", validation)
+    command = ("train", data, "--model", checkpoint_of("bert"), *FP32, *flags)
+    wide = ("--set", "hardware.tokens_per_microbatch=40000")
+
+    assert forks.run(*command, "--out", tmp_path / "roomy", *wide) == 0
+    code = forks.run(*command, "--out", tmp_path / "tight", *wide, before=room(50), said=tmp_path / "said")
+
+    assert code == 0, (tmp_path / "said").read_text()
+    roomy, tight = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
+    assert roomy["tokens_per_microbatch"] == 40_000 > tight["tokens_per_microbatch"]
+    losses = [
+        [line["loss"] for line in read_jsonl(tmp_path / name / "log.jsonl") if "loss" in line]
+        for name in ("roomy", "tight")
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@needs_linux
+def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp_path: Path) -> None:
+    run = run_of("bert").folder
+    data = write_csv(tmp_path / "new.csv", tiny.rows(1200, seed=5, fewest=LONG - 3, most=LONG - 3))
+
+    def wide() -> None:
+        prediction.TOKENS_PER_BATCH = {"cpu": 160_000}
+
+    def tight() -> None:
+        wide()
+        failed = tmp_path / "failed"
+        inner = prediction.out_of_memory
+        prediction.out_of_memory = lambda error: failed.write_text(str(error)) and inner(error)  # type: ignore[assignment]
+        room(30)()
+
+    assert forks.run("predict", run, data, "-o", tmp_path / "roomy.jsonl", *FP32, before=wide) == 0
+    assert forks.run("predict", run, data, "-o", tmp_path / "tight.jsonl", *FP32, before=tight) == 0
+
+    assert "allocate memory" in (tmp_path / "failed").read_text()
+    roomy_rows, tight_rows = (read_jsonl(tmp_path / f"{name}.jsonl") for name in ("roomy", "tight"))
+    assert [row["predicted_label"] for row in roomy_rows] == [row["predicted_label"] for row in tight_rows]
+    assert [row["predicted_score"] for row in roomy_rows] == pytest.approx(
+        [row["predicted_score"] for row in tight_rows], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(("short", "expected"), [(True, 300), (False, None)])
+def test_eval_and_predict_begin_with_the_room_that_training_has_found(
+    run_of: RunOf, tmp_path: Path, short: bool, expected: int | None
+) -> None:
+    facts = json.loads((run_of("bert").folder / "training.json").read_text())
+    (tmp_path / "training.json").write_text(
+        json.dumps(facts | {"short_of_memory": short, "tokens_per_microbatch": 300})
+    )
+
+    assert prediction.room_found(Run(tmp_path)) == expected
+
+
+def test_a_training_with_its_usual_room_does_not_say_that_memory_was_short(run_of: RunOf) -> None:
+    facts = json.loads((run_of("bert").folder / "training.json").read_text())
+
+    assert facts["short_of_memory"] is False
+
+
+def test_a_batch_that_memory_lacked_for_is_not_tried_again_in_the_same_size(
+    run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ftkit.heads.labels import LabelsHead
+
+    monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", {"cpu": 512})
+    sizes: list[int] = []
+    inner = LabelsHead.outputs
+
+    def outputs(self: LabelsHead, model: Any, features: Any, items: Any, device: Any) -> Any:
+        padded = len(items) * int(features.lengths[items].max())
+        sizes.append(padded)
+        if padded > 300:
+            raise MemoryError
+        return inner(self, model, features, items, device)
+
+    monkeypatch.setattr(LabelsHead, "outputs", outputs)
+    data = write_csv(tmp_path / "new.csv", tiny.rows(100, seed=6, fewest=20, most=20))
+
+    assert tiny.ftkit("predict", run_of("bert").folder, data, "-o", tmp_path / "out.csv", *FP32).code == 0
+    assert sum(size > 300 for size in sizes) == 1

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftkit import config
+from ftkit.data import parallel
 from ftkit.data.files import ReadOptions, Row, open_rows
 from ftkit.errors import UserError
 
@@ -271,6 +272,56 @@ def questions_are_counted_as_they_stand(file: File) -> None:
             assert isinstance(row.cells["context"], str)
 
 
+# Line-aligned files.
+
+
+@dataclass(frozen=True)
+class Aligned:
+    files: tuple[File, File]
+
+
+@st.composite
+def aligned(draw: st.DrawFn) -> Aligned:
+    """Two files of about equally many lines."""
+    count = draw(st.integers(1, 5))
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    lines = st.lists(TEXT, min_size=count, max_size=count).map(lambda cells: end.join(cells) + end)
+    found = [draw(files(lines).filter(lambda file: file.encoding not in NAMED)) for _ in range(2)]
+    return Aligned((found[0], found[1]))
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as `wc -l` and an editor show them; a carriage return ends one where there are no line feeds."""
+    text = text.removeprefix("\ufeff")
+    listed = text.split("\n") if "\n" in text else text.split("\r")
+    return [line.removesuffix("\r") for line in (listed if listed[-1] else listed[:-1])]
+
+
+def lines_stay_beside_each_other(example: Aligned) -> None:
+    """Every line of one file is beside that of the other; or the files are refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        for language, file in zip(("en", "de"), example.files, strict=True):
+            (Path(folder) / f"x.{language}").write_bytes(file.content)
+        source = f"{folder}/x.{{en,de}}"
+        try:
+            paths = parallel.find(source)
+            assert paths is not None
+            found: list[Row] | None = list(parallel.open_rows(source, paths, ReadOptions())[1])
+        except UserError as error:
+            assert error.problem
+            found = None
+    texts = [file.text for file in example.files]
+    if any(file.cut is not None for file in example.files) or (found is None and "\0" in "".join(texts)):
+        return
+    expected = [lines_of(text) for text in texts]
+    if len(expected[0]) != len(expected[1]) or not all(expected):
+        assert found is None
+        return
+    assert found is not None
+    assert numbered(found)
+    assert [(row.cells["en"], row.cells["de"]) for row in found] == list(zip(*expected, strict=True))
+
+
 # Recipes.
 
 KEYS = sorted({part for name, _, _ in config.entries() for part in name.split(".")} | set(config.RENAMED))
@@ -318,6 +369,7 @@ PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
         files(st.lists(OBJECTS.map(dumped) | TEXT, max_size=5).map("\n".join)),
         lines_are_read_as_python_reads_them,
     ),
+    "parallel": (aligned(), lines_stay_beside_each_other),
     "squad": (files(DOCUMENTS.map(dumped)), questions_are_counted_as_they_stand),
     "recipe": (files(WRITTEN), a_recipe_is_refused_or_comes_back_as_it_was),
     "setting": (files(WRITTEN | SETTINGS.map(str)), a_value_is_refused_or_read),

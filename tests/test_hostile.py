@@ -640,7 +640,7 @@ def watched(root: Path, tools: Path, *command: str, **environment: str) -> subpr
         | environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3000,
     )
 
 

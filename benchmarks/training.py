@@ -102,12 +102,13 @@ def measure(name: str, case: Case, options: Any) -> list[dict[str, Any]]:
 
 
 def ftkit_side(case: Case, model: str, folder: Path, epochs: int) -> list[str]:
-    columns = {"translation": ("data.columns={source: source, target: target}",)}.get(case.task, ())
+    translated = ("data.columns={source: source, de: target}", "languages.source=en", "languages.targets=[de]")
+    settings = translated if case.task == "translation" else ()
     return ftkit(
         "train", folder / "train.jsonl", "--validation", folder / "held_out.jsonl", "--task", case.task,
         "--model", model, "--out", folder / "ftkit", "--epochs", str(epochs), "--batch-size", str(BATCH),
         "--learning-rate", str(case.learning_rate), "--max-length", str(case.longest),
-        *(word for item in columns for word in ("--set", item)), "--overwrite", "--json",
+        *(word for item in settings for word in ("--set", item)), "--overwrite", "--json",
     )  # fmt: skip
 
 

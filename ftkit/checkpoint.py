@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from ftkit.devices import free_memory, out_of_memory
 from ftkit.errors import UserError
 
 MANIFEST = "sha256.json"
+BEST = re.compile(r"best-\d+")
 
 
 def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None:
@@ -77,6 +79,8 @@ def damage(folder: Path) -> str | None:
     try:
         hashes = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
+        hashes = None
+    if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):
         return f"{MANIFEST} is missing or cannot be read"
     for name, expected in hashes.items():
         try:
@@ -137,24 +141,26 @@ def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) ->
     """Puts weights and optimizer back as they were, and returns the state.
 
     Raises:
-        UserError: the file holds no tensors; its hash only says that it was written so.
+        UserError: the files do not fit this model. Their hashes only say that they were written so, not by whom.
     """
     try:
         tensors = load_file(folder / "training.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / 'training.safetensors'} cannot be read: {error}", "Train again") from None
-    with torch.no_grad():
-        for name, tensor in _model_tensors(model).items():
-            tensor.copy_(tensors[name])
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
-            parameter = parameters[int(index)]
-            device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
-            optimizer.state[parameter][key] = tensor.to(device)
-    state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        with torch.no_grad():
+            for name, tensor in _model_tensors(model).items():
+                tensor.copy_(tensors[name])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                index, _, key = rest.partition(".")
+                parameter = parameters[int(index)]
+                device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
+                optimizer.state[parameter][key] = tensor.to(device)
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        if state["best_folder"] and not BEST.fullmatch(state["best_folder"]):
+            raise ValueError(f"best_folder is {state['best_folder']!r}")
+    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        raise UserError(f"the checkpoint {folder} does not fit this training: {error}", "Train again") from None
     return state
 
 
@@ -172,11 +178,12 @@ def prune(parent: Path, also: str) -> None:
 
 
 def _best_of(folder: Path) -> str:
-    """The best model that a checkpoint refers to; empty before the first."""
+    """The best model that a checkpoint refers to, a folder beside it; empty before the first."""
     try:
-        return str(json.loads((folder / "state.json").read_text())["best_folder"])
-    except (OSError, ValueError):
+        name = str(json.loads((folder / "state.json").read_text())["best_folder"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
+    return name if BEST.fullmatch(name) else ""
 
 
 def _model_tensors(model: Any) -> dict[str, torch.Tensor]:

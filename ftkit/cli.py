@@ -578,8 +578,26 @@ def _join(device: str) -> None:
         sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Standard streams that were closed (`>&-`, some schedulers) lead nowhere; Python has None for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+
+
+def _flush(code: int) -> int:
+    """The exit code, after what was printed has gone out; 1 if its reader has left (`| head -1`)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would flush again, and complain
+        return code or 1
+    return code
+
+
 def main() -> None:
     """The entry point: errors become one panel and exit code 2."""
+    _open_streams()
     code = 0
     try:
         app(standalone_mode=True)
@@ -606,7 +624,7 @@ def main() -> None:
         place = launch.external()
         if place and place[0] == 0:
             launch.release(code)
-    sys.exit(code)
+    sys.exit(_flush(code))
 
 
 if __name__ == "__main__":

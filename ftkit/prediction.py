@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from ftkit.heads.base import Head, Rows
 from ftkit.journal import keep
 from ftkit.plan import MicroBatch
 from ftkit.progress import Progress
+from ftkit.recipes.base import Examples
 from ftkit.run import Run
 from ftkit.signals import Stop, Stopped, flags, heard
 
@@ -158,6 +159,21 @@ CHUNK_ROWS = 4096  # rows read, answered and written together: bounds the memory
 CHUNK_CHARACTERS = 4_000_000
 
 
+class Asked(NamedTuple):
+    """What the model is to answer of a chunk of rows.
+
+    Attributes:
+        problems: (rows,) why a row cannot be answered.
+        numbers: the rows that can, by their places in the chunk.
+        examples, features: of these.
+    """
+
+    problems: list[str | None]
+    numbers: list[int]
+    examples: Examples
+    features: Features
+
+
 def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     """Answers every row of a file as one of the processes of a job; rank 0 writes.
 
@@ -192,40 +208,40 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     # Plain text holds one column: the answer alone, on one line a row.
     wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
 
+    def prepared(numbered: tuple[int, list[files.Row]], kept: int) -> tuple[list[files.Row], Asked | None]:
+        """A chunk, and what the model is to answer of it; nothing if the answers are kept already."""
+        number, chunk = numbered
+        if number < kept:
+            return chunk, None
+        problems = [row.error or task.problem(row, here) for row in chunk]
+        numbers = [i for i, problem in enumerate(problems) if problem is None]
+        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
+        return chunk, Asked(problems, numbers, examples, head.encode(task.inputs(examples, record)))
+
+    def answer(asked: Asked) -> dict[str, Any]:
+        """The answers to a chunk, on rank 0; every process takes part."""
+        problems, numbers, examples, features = asked
+        each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
+        for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
+            problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
+        outputs = row_outputs(model, head, features, devices, room, stop=stop)
+        found: list[Any] = [None] * len(problems)
+        told: dict[str, int] = {}
+        if devices.main and numbers:
+            answers = task.answers(outputs, features, examples, head, record)
+            told = task.notices(answers)
+            for place, i in enumerate(numbers):
+                if problems[i] is None:
+                    found[i] = task.cells(answers, place, record, job["all_scores"], flat)
+        windowed = int((features.windows_of_rows > 1).sum())
+        return {"answers": [*zip(found, problems, strict=True)], "windowed": windowed, "notices": told}
+
     counts = {"rows": 0, "errors": 0, "windowed": 0}
     notices: Counter[str] = Counter()
     started = time.perf_counter()
     show = devices.main and not job["quiet"]
     journal: Any = None
     writer: Any = None
-
-    def prepared(part: tuple[int, list[files.Row]]) -> tuple[list[files.Row], Any]:
-        """A chunk, and what there is to answer in it; None if its answers are kept already."""
-        number, chunk = part
-        if number < kept:
-            return chunk, None
-        problems = [row.error or task.problem(row, here) for row in chunk]
-        numbers = [i for i, problem in enumerate(problems) if problem is None]
-        examples = task.examples(job["input"], [chunk[i] for i in numbers], here)
-        return chunk, (problems, numbers, examples, head.encode(task.inputs(examples, record)))
-
-    def answer(problems: list[str | None], numbers: list[int], examples: Any, features: Features) -> dict[str, Any]:
-        """Of each row, on rank 0, the cells to add and the problem; and what is counted. All processes take part."""
-        each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
-        for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
-            problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
-        outputs = row_outputs(model, head, features, devices, room, stop=stop)
-        found: list[Any] = [None] * len(problems)
-        notes: dict[str, int] = {}
-        if devices.main and numbers:
-            answers = task.answers(outputs, features, examples, head, record)
-            notes = task.notices(answers)
-            for place, i in enumerate(numbers):
-                if problems[i] is None:
-                    found[i] = task.cells(answers, place, record, job["all_scores"], flat)
-        windowed = int((features.windows_of_rows > 1).sum())
-        return {"rows": [*zip(found, problems, strict=True)], "windowed": windowed, "notices": notes}
-
     with Stop() as stop, Progress("predicting", None, show=show) as progress, contextlib.ExitStack() as open_files:
         with devices.main_alone():
             if devices.main:
@@ -237,21 +253,21 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                 )
                 writer = open_files.enter_context(opened)
         kept = devices.share(journal.kept if journal else 0)
-        made = map(prepared, enumerate(_chunks(itertools.chain(first, rows))))
+        made = map(prepared, enumerate(_chunks(itertools.chain(first, rows))), itertools.repeat(kept))
         # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
         parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
         try:
             for number, (chunk, asked) in enumerate(parts):
-                fresh = answer(*asked) if asked else None
+                fresh = answer(asked) if asked else None
                 with devices.main_alone():
                     if devices.main:
                         answered = fresh or journal.read()
                         if fresh and journal:
                             journal.add(fresh)
-                        for row, (cells, problem) in zip(chunk, answered["rows"], strict=True):
+                        for row, (cells, problem) in zip(chunk, answered["answers"], strict=True):
                             writer.write(added.row(row.cells, cells, problem))
                         counts["rows"] += len(chunk)
-                        counts["errors"] += sum(problem is not None for _, problem in answered["rows"])
+                        counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
                         counts["windowed"] += answered["windowed"]
                         notices.update(answered["notices"])
                 progress.advance(len(chunk))
@@ -292,12 +308,12 @@ def _about(job: Mapping[str, Any], run: Run, columns: dict[str, str], format: st
     for path in [run.folder / "task.json", *sorted(run.model.iterdir())]:
         model.update(f"{path.name} {files.sha256(path)} ".encode())
     return {
-        "input": [files.sha256(path) for path in load.inputs(job["input"], files.ReadOptions(**job["options"]))],
+        "input": [files.sha256(str(path)) for path in load.inputs(job["input"], files.ReadOptions(**job["options"]))],
         "run": model.hexdigest(),
         "columns": columns,
-        "--to": job["to"],
         **{f"reading {name}": value for name, value in job["options"].items()},
         "output format": format,
+        "--to": job["to"],
         "--all-scores": job["all_scores"],
         "--spreadsheet-safe": job["spreadsheet_safe"],
         **{name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")},

@@ -6,7 +6,8 @@ model/        the model in plain Transformers format; appears once, complete, at
 baselines/    the baselines trained on the same rows
 log.jsonl     one line an update and an evaluation
 metrics.json  the scores on the validation rows (and the test rows, if there are any)
-eval/NAME/    the results of each evaluation: metrics.json, predictions.jsonl, report.html
+eval/NAME/    the results of each evaluation: metrics.json, predictions.jsonl, report.html; where answers are
+              texts, this is the one place of a run that holds texts of rows: answers and references
 README.md     the model card
 checkpoints/  the best model so far, while training goes on
 """
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftkit import recipes
+from ftkit import model_files, recipes
 from ftkit.errors import UserError
 
 
@@ -65,8 +66,14 @@ class Run:
         self.write_text(name, text + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """The file is replaced as a whole or not at all."""
+        """The file is replaced as a whole or not at all.
+
+        Raises:
+            UserError: the name leads out of the run, as one of a forged task.json may.
+        """
         path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise UserError(f"{name} would be written outside the run {self.folder}", "Do not trust this run")
         path.parent.mkdir(parents=True, exist_ok=True)
         stage = path.with_name(f".{path.name}.partial")
         stage.write_text(text, encoding="utf-8")
@@ -77,8 +84,9 @@ class Run:
         """Holds the run for one writing command; the lock goes with the process, however it ends.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds it, or a link in it leads out, so that writing would change other files.
         """
+        model_files.refuse_links(self.folder)
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

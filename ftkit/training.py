@@ -392,7 +392,11 @@ class Course:
 
     def load(self, folder: Path) -> None:
         """Goes on from a checkpoint."""
-        self.state = State(**checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer))
+        state = checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer)
+        try:
+            self.state = State(**state)
+        except TypeError as error:
+            raise UserError(f"the checkpoint {folder} does not fit this training: {error}", "Train again") from None
         self.fitting.done = self.state.done
         if self.recipe.hardware.tokens_per_microbatch == "auto":
             self.fitting.token_budget = self.state.token_budget

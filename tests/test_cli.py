@@ -21,6 +21,7 @@ import typer
 
 from ftkit import cli, config
 from ftkit.errors import UserError
+from ftkit.recipes import RECIPES
 from tests import tiny
 
 COMMANDS = ("train", "eval", "predict", "check", "init", "new-model", "doctor")
@@ -284,7 +285,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ),
         (
             "train reviews.csv --out runs/x --task sentimant",
-            "there is no task 'sentimant'; there are classification, sentiment\nDid you mean sentiment?",
+            f"there is no task 'sentimant'; there are {', '.join(RECIPES)}\nDid you mean sentiment?",
         ),
         (
             "train reviews.csv --out runs/x --device gpu",

@@ -8,6 +8,7 @@ purpose, to show that the hook and the canary see it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -193,6 +194,17 @@ def plain_pickle_allowed_by_a_recipe(place: Place) -> Commands:
 
 
 @case(0)
+def honest_pickle_that_is_allowed(place: Place) -> Commands:
+    import torch
+    from safetensors.torch import load_file
+
+    model = place.model()
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    return [["check", "data.csv", "--model", "evil", "--allow-pickle"], *train("--allow-pickle")]
+
+
+@case(0)
 def pickles_beside_safetensors(place: Place) -> Commands:
     model = place.model()
     for name in ("pytorch_model.bin", "training_args.bin", "adapter_model.bin", "optimizer.pt", "rng_state.pth"):
@@ -340,6 +352,31 @@ def answers_of_a_run_with_code(place: Place) -> Commands:
     return [["predict", "run", "-", "--format", "text", "-o", "-"]]
 
 
+@case(2, "lacks the weights of its head")
+def answers_of_a_run_without_a_head(place: Place) -> Commands:
+    run = place.run()
+    shutil.copy(place.base / "model.safetensors", run / "model")
+    return [["eval", "run", "data.csv", "--quiet"], ["predict", "run", "data.csv", "-o", "out.csv"]]
+
+
+@case(2, "is a symbolic link that leaves its folder")
+def scores_through_a_link(place: Place) -> Commands:
+    run = place.run()
+    (place.work / "precious").mkdir()
+    shutil.rmtree(run / "eval")
+    (run / "eval").symlink_to("../precious")
+    return [["eval", "run", "data.csv", "--quiet"]]
+
+
+@case(2, "is a symbolic link that leaves its folder")
+def lock_through_a_link(place: Place) -> Commands:
+    run = place.run()
+    (place.work / "precious").write_text("years")
+    (run / ".lock").unlink(missing_ok=True)
+    (run / ".lock").symlink_to("../precious")
+    return [["train", "data.csv", "--model", "evil", "--out", "run", "--overwrite", *QUICK]]
+
+
 @case(2, "has an auto_map")
 def scores_of_a_run_with_code(place: Place) -> Commands:
     run = place.run()
@@ -373,12 +410,26 @@ def strange_files_among_the_checkpoints(place: Place) -> Commands:
 @case(2, "update-99999999")
 def checkpoint_of_pickles_with_right_hashes(place: Place) -> Commands:
     """Hashes find damage, not forgery: a forged checkpoint has to be harmless by its formats."""
-    import hashlib
-
     folder = stopped(place) / "checkpoints" / "update-99999999"
     place.bin(folder / "training.safetensors")
     place.pickle(folder / "validation-logits.npy")
     (folder / "state.json").write_text('{"best_folder": ""}')
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    (folder / "sha256.json").write_text(json.dumps(hashes))
+    return RESUME
+
+
+@case(2, "does not fit this training")
+def checkpoint_whose_best_model_is_elsewhere(place: Place) -> Commands:
+    """Without a look at that name, the folder would be moved into the run when training ends."""
+    import torch
+    from safetensors.torch import save_file
+
+    run = stopped(place)
+    folder = run / "checkpoints" / "update-99999999"
+    folder.mkdir(parents=True)
+    save_file({"model.x": torch.zeros(1)}, folder / "training.safetensors")
+    (folder / "state.json").write_text('{"best_folder": "../../../precious"}')
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     (folder / "sha256.json").write_text(json.dumps(hashes))
     return RESUME
@@ -613,6 +664,21 @@ def outcomes(places: dict[str, Place], tmp_path_factory: pytest.TempPathFactory)
         )
         for name, place in places.items()
     }
+
+
+@pytest.mark.usefixtures("outcomes")
+@pytest.mark.parametrize("name", ["scores_through_a_link", "lock_through_a_link"])
+def test_nothing_outside_the_run_is_written(places: dict[str, Place], name: str) -> None:
+    precious = places[name].work / "precious"
+    assert (list(precious.iterdir()) == []) if precious.is_dir() else (precious.read_text() == "years")
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_an_allowed_pickle_is_written_down_in_the_run(places: dict[str, Place]) -> None:
+    run = places["honest_pickle_that_is_allowed"].work / "new"
+    assert "allow_pickle: true" in (run / "recipe.yaml").read_text()
+    assert "weights read from a pickle" in json.loads((run / "training.json").read_text())["notes"][0]
+    assert (run / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in CONTROLS])

@@ -238,5 +238,5 @@ def test_the_journal_holds_no_more_than_the_answers(run: Path, data: Path, tmp_p
     header, chunk = (json.loads(line[65:]) for line in next(tmp_path.glob(".*.answers")).read_text().splitlines())
 
     assert header["input"] == [prediction.files.sha256(data)]
-    assert [sorted(cells) for cells, problem in chunk["rows"] if cells] == [["label", "score"]] * CHUNK
+    assert [sorted(cells) for cells, problem in chunk["answers"] if cells] == [["label", "score"]] * CHUNK
     assert os.stat(next(tmp_path.glob(".*.answers"))).st_size < 10_000

@@ -1,0 +1,99 @@
+"""From a folder to a model: which weights are loaded, what is said of a head, and folders that make no sense."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftkit import models
+from ftkit.errors import UserError
+from ftkit.recipes.labelled import LabelsRecord
+
+RECORD = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b", "c"])
+
+
+@pytest.fixture
+def bert(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint_of("bert"), tmp_path / "bert"))
+
+
+def load(folder: Path, *, training: bool, allow_pickle: bool = False, record: Any = RECORD) -> tuple[Any, list[str]]:
+    config = models.load_config(folder, allow_pickle)
+    tokenizer = models.load_tokenizer(folder, config)
+    return models.load_model(folder, config, tokenizer, record, training=training, allow_pickle=allow_pickle)
+
+
+def test_a_missing_head_is_made_anew_in_training_and_said(bert: Path) -> None:
+    _, [note] = load(bert, training=True)
+    assert note.startswith("new head: ")
+    assert "classifier.weight" in note
+
+
+def test_a_missing_head_is_refused_in_prediction(bert: Path) -> None:
+    with pytest.raises(UserError, match=r"lacks the weights of its head \(.*it was not trained for this"):
+        load(bert, training=False)
+
+
+def test_a_head_of_other_labels_is_made_anew_in_training_and_said(bert: Path, tmp_path: Path) -> None:
+    model, _ = load(bert, training=True)
+    model.save_pretrained(tmp_path / "three")
+    for path in bert.glob("tokenizer*"):
+        shutil.copy(path, tmp_path / "three")
+    two = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b"])
+    _, notes = load(tmp_path / "three", training=True, record=two)
+    assert notes == ["new head: classifier.bias, classifier.weight begin at random"]
+    with pytest.raises(UserError):
+        load(tmp_path / "three", training=False, record=two)
+    assert load(tmp_path / "three", training=False)[1] == []
+
+
+def test_a_model_that_lacks_its_own_weights_is_refused(bert: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(bert / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "layer.1" not in name}
+    save_file(kept, bert / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="weights of the model itself"):
+        load(bert, training=True)
+
+
+def test_an_allowed_pickle_gives_the_same_weights_and_is_said(bert: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    expected = load(bert, training=True)[0].state_dict()
+    torch.save(load_file(bert / "model.safetensors"), bert / "pytorch_model.bin")
+    (bert / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="a pickle, which can run code"):
+        load(bert, training=True)
+    model, notes = load(bert, training=True, allow_pickle=True)
+    assert "weights read from a pickle" in notes[0]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_chat_templates_are_not_passed_on(bert: Path, tmp_path: Path) -> None:
+    (bert / "chat_template.jinja").write_text("{{ 'evil' }}")
+    models.load_tokenizer(bert, models.load_config(bert)).save_pretrained(tmp_path / "saved")
+    assert not any("evil" in path.read_text() for path in (tmp_path / "saved").iterdir())
+
+
+STRANGE = (None, -1, 0, 1.5, 10**18, "evil", [], {}, [[]], True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_folder_that_makes_no_sense_is_loaded_or_refused_in_words(bert: Path, name: str) -> None:
+    """Keys one by one with other values: Transformers and its tokenizers may raise anything at them."""
+    original = json.loads((bert / name).read_text())
+    draw = random.Random(0)
+    for key in original:
+        (bert / name).write_text(json.dumps(original | {key: draw.choice(STRANGE)}))
+        try:
+            load(bert, training=True)
+        except UserError as error:
+            assert str(bert) in error.problem

@@ -53,7 +53,7 @@ def start(*arguments: str | Path, before: Callable[[], Any] | None = None, said:
     return begin(command)
 
 
-def wait(pid: int, seconds: float = 300) -> int:
+def wait(pid: int, seconds: float = 900) -> int:
     """The exit code of a process; -n if signal n ended it. It is killed when the time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

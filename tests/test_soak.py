@@ -34,7 +34,7 @@ def test_a_training_killed_at_sixty_moments_ends_with_the_weights_of_an_uninterr
     a random number of updates.
     """
     data = write_csv(tmp_path / "train.csv", rows(350, seed=3))
-    flags = ("--precision", "fp32", "--device", "cpu", "--epochs", "24", "--batch-size", "16")
+    flags = ("--precision", "fp32", "--device", "cpu", "--epochs", "18", "--batch-size", "16")
     flags += ("--set", "hardware.checkpoint_minutes=1e-9", "--quiet")
     command = ("train", data, "--model", checkpoint_of("bert"), *flags)
     started = time.monotonic()
@@ -45,8 +45,8 @@ def test_a_training_killed_at_sixty_moments_ends_with_the_weights_of_an_uninterr
     kills, updates_done = 0, []
     pid = forks.start(*command, "--out", run)
     while kills < KILLS:
-        before, life = lines(run), moments.randint(1, 7)
-        pause = moments.uniform(0, uninterrupted / 480)  # up to an update's time
+        before, life = lines(run), moments.randint(1, 6)
+        pause = moments.uniform(0, uninterrupted / 360)  # up to an update's time
         deadline = time.monotonic() + 120
         # A resumed training first cuts the log to its checkpoint, so count from where it then stands.
         while lines(run) < before + life and time.monotonic() < deadline:

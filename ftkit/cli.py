@@ -452,7 +452,7 @@ def new_model(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make a model that has learned nothing yet, with a vocabulary of your own texts."""
+    """Make a new, random model with a vocabulary of your own texts."""
     from ftkit import commands, terminal
 
     result = commands.new_model(

@@ -130,6 +130,8 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
             f"Go on with it if it was stopped: ftkit train --resume {folder}\n"
             f"Replace it: --overwrite\nKeep it: --out {folder}-2",
         )
+    if is_run:
+        model_files.refuse_links(folder)
 
 
 def create_run(path: str | Path, overwrite: bool) -> Run:

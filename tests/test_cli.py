@@ -64,11 +64,19 @@ def template(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_csv(folder / "new.csv", texts)
     (folder / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
     tiny.write_csv(folder / "answers.csv", [{"label": row["label"]} for row in tiny.rows(12, seed=12)])
+    (folder / "questions.json").write_text(json.dumps(tiny.questions(40, seed=6)))
+    (folder / "page.txt").write_text(tiny.questions(1, seed=7)[0]["context"])
+    for name, count in {"pairs": 40, "test": 12}.items():
+        lines = [f"{row['en']}\t{row['de']}\n" for row in tiny.pairs(count, seed=count)]
+        (folder / f"{name}.tsv").write_text("".join(["en\tde\n", *lines]))
+    for name, language in {"ours.de": "de", "theirs.de": "en", "new.en": "en"}.items():
+        (folder / name).write_text("".join(row[language] + "\n" for row in tiny.pairs(12, seed=12)))
     (folder / "sst2").mkdir()
     shutil.copy(folder / "dev.tsv", folder / "sst2" / "dev.tsv")
     with contextlib.chdir(folder):
-        trained = tiny.ftkit("train", "reviews.csv", "--model", model, *QUICK)
-    assert trained.code == 0, trained.err
+        for data, run in {"reviews.csv": "reviews", "questions.json": "squad", "pairs.tsv": "multi30k"}.items():
+            trained = tiny.ftkit("train", data, "--model", model, "--out", f"runs/{run}", *QUICK)
+            assert trained.code == 0, trained.err
     return folder
 
 
@@ -196,7 +204,8 @@ def examples_of(command: str) -> list[str]:
 
 EXAMPLES = [line for command in COMMANDS for line in examples_of(command)]
 # What needs the hub runs with something local in its place, and trainings are kept short.
-LOCAL = {"google-bert/bert-base-uncased": "{model}", "--benchmark sst2": "--benchmark sst2 --benchmark-dir sst2"}
+HUB = ("google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased", "google-t5/t5-small")
+LOCAL = dict.fromkeys(HUB, "{model}") | {"--benchmark sst2": "--benchmark sst2 --benchmark-dir sst2"}
 PREPARED = {  # what an example needs to find, or not to find
     "ftkit train reviews.csv": "rm -r runs",
     "ftkit train reviews.csv --model google-bert/bert-base-uncased --epochs 4 --out runs/bert": "true",
@@ -309,8 +318,8 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or new.csv or reviews.csv?"),
         (
             "eval runs/reviews --benchmark sst",
-            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec, "
-            "multi30k, wmt16_en_ro\n"
+            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec, squad, squad2, "
+            "cmrc2018, multi30k, wmt16_en_ro\n"
             "Did you mean --benchmark sst2?",
         ),
         (

@@ -144,7 +144,7 @@ def test_two_files_in_a_language_are_refused(tmp_path: Path, other: str) -> None
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     stem = save(tmp_path, en="One\n", fr="Un\n")
     assert f"{stem}.de does not exist" in refusal(f"{stem}.{{en,de}}")
-    assert f"{stem}x has no suffix" in refusal(f"{stem}x")
+    assert f"{stem}x does not exist" in refusal(f"{stem}x")
 
 
 # Lines.

@@ -264,6 +264,8 @@ def test_the_examples_leave_what_they_name(workplace: Path) -> None:
 
 # Mistakes.
 
+BESIDE = "Runs beside it: runs/multi30k, runs/reviews, runs/squad"
+
 
 def test_an_unknown_command_is_refused_with_the_nearest() -> None:
     assert "No such command 'trian'. Did you mean 'train'?" in refusal("trian")
@@ -310,16 +312,16 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ),
         (
             "train --resume runs/none",
-            "runs/none is not a run directory (it has no recipe.yaml)\nRuns beside it: runs/reviews",
+            "runs/none is not a run directory (it has no recipe.yaml)\n" + BESIDE,
         ),
         ("train --resume runs/reviews", "the training in runs/reviews has finished\nftkit eval runs/reviews DATA"),
         ("eval test.csv", "nothing to evaluate\nftkit eval RUN DATA, or ftkit eval DATA --predictions FILE"),
         ("eval runs/reviews", "nothing to evaluate on\nftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2"),
-        ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or new.csv or reviews.csv?"),
+        ("eval runs/reviews tests.csv", "tests.csv does not exist\nDid you mean test.csv or test.tsv or new.csv?"),
         (
             "eval runs/reviews --benchmark sst",
-            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec, squad, squad2, "
-            "cmrc2018, multi30k, wmt16_en_ro\n"
+            "there is no benchmark 'sst'; there are sst2, imdb, ag_news, emotion, goemotions, banking77, tnews, trec, "
+            "squad, squad2, cmrc2018, multi30k, wmt16_en_ro\n"
             "Did you mean --benchmark sst2?",
         ),
         (
@@ -337,7 +339,7 @@ def test_an_unknown_option_is_refused_with_the_nearest() -> None:
         ),
         (
             "predict runs/none new.csv",
-            "runs/none is not a run directory (it has no recipe.yaml)\nRuns beside it: runs/reviews",
+            "runs/none is not a run directory (it has no recipe.yaml)\n" + BESIDE,
         ),
         ("predict runs/reviews new.csv --column text", "--column text has no '='\nWrite it as --column text=review"),
         (

@@ -257,7 +257,7 @@ def evaluate(
     *,
     benchmark: str | None = None,
     benchmark_dir: str | None = None,
-    predictions: Sequence[str] = (),
+    predictions: str | Sequence[str] = (),
     data: config.DataSection | None = None,
     languages: config.LanguagesSection | None = None,
     name: str | None = None,
@@ -294,7 +294,8 @@ def evaluate(
     if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
     if predictions:
-        return _evaluate_foreign(table, run_path, predictions, data, languages)
+        systems = [predictions] if isinstance(predictions, str) else predictions
+        return _evaluate_foreign(table, run_path, systems, data, languages)
     if languages.source is not None:
         raise UserError("the run knows its source language", "Leave out --from")
     if run_path is None:

@@ -65,7 +65,7 @@ def keep(output: str, about: Mapping[str, Any], resume: bool) -> Iterator[Journa
     """
     about = json.loads(json.dumps(about))
     path = writers.beside(writers.target_of(output), "answers")
-    with writers.disk_faults(str(path)):
+    with writers.disk_faults(output):
         file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed below)
     with file:
         try:

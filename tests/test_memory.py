@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ftkit import prediction
@@ -35,29 +34,6 @@ def room(megabytes: int) -> Callable[[], None]:
 
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells its address space")
-
-
-@needs_linux
-def test_memory_that_runs_out_in_training_is_found_out_and_changes_no_loss(
-    checkpoint_of: CheckpointOf, tmp_path: Path
-) -> None:
-    data = write_csv(tmp_path / "train.csv", tiny.rows(256, seed=2, fewest=LONG - 3, most=LONG - 3))
-    validation = write_csv(tmp_path / "validation.csv", tiny.rows(20, seed=3))
-    flags = ("--epochs", "2", "--batch-size", "256", "--set", "training.dropout=0", "--validation", validation)
-    command = ("train", data, "--model", checkpoint_of("bert"), *FP32, *flags)
-    wide = ("--set", "hardware.tokens_per_microbatch=40000")
-
-    assert forks.run(*command, "--out", tmp_path / "roomy", *wide) == 0
-    code = forks.run(*command, "--out", tmp_path / "tight", *wide, before=room(50), said=tmp_path / "said")
-
-    assert code == 0, (tmp_path / "said").read_text()
-    roomy, tight = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
-    assert roomy["tokens_per_microbatch"] == 40_000 > tight["tokens_per_microbatch"]
-    losses = [
-        [line["loss"] for line in read_jsonl(tmp_path / name / "log.jsonl") if "loss" in line]
-        for name in ("roomy", "tight")
-    ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
 
 @needs_linux

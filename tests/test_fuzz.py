@@ -139,13 +139,13 @@ def table_is_read_as_python_reads_it(table: Table) -> None:
         assert found is None
         return
     width = len(filled[0])
-    rows = [cells or [""] for cells in listed] if width == 1 else filled
     if table.header:
-        first = next(i for i, cells in enumerate(rows) if cells != [""])
-        names, rows = [name.strip() for name in rows[first]], rows[first + 1 :]
-        if len({name or str(place) for place, name in enumerate(names)}) < width or not rows:
-            assert found is None
-            return
+        names = [name.strip() or place for place, name in enumerate(filled[0])]
+        listed = listed[listed.index(filled[0]) + 1 :]
+    rows = [cells or [""] for cells in listed] if width == 1 else [cells for cells in listed if cells]
+    if not rows or (table.header and len(set(names)) < width):
+        assert found is None
+        return
     assert found is not None
     assert numbered(found)
     assert len(found) == len(rows)

@@ -87,7 +87,7 @@ def test_a_run_that_can_only_be_read_keeps_no_scores(closed: Path) -> None:
     ("line", "message"),
     [
         ("train data.csv --model run --out shut/new", "cannot make the directory shut/new: Permission denied"),
-        ("predict run data.csv -o shut/out.csv", "cannot be written: Permission denied"),
+        ("predict run data.csv -o shut/out.csv", "shut/out.csv cannot be written: Permission denied"),
         ("check secret.csv --model run", "secret.csv cannot be read: Permission denied"),
     ],
 )

@@ -140,7 +140,7 @@ def test_22_byte_order_marks_are_understood(tried: Tried, encoding: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("encoding", "text", "place", "byte"),
+    ("encoding", "text", "shown", "byte"),
     [
         ("latin-1", "ça va", "ça va,a", "0xE7"),
         ("gb18030", "房间很好，服务很差", "房间很好，服务很差,a", "0xB7"),
@@ -148,13 +148,13 @@ def test_22_byte_order_marks_are_understood(tried: Tried, encoding: str) -> None
     ],
 )
 def test_22_another_encoding_is_named_and_its_option_works(
-    tried: Tried, encoding: str, text: str, place: str, byte: str
+    tried: Tried, encoding: str, text: str, shown: str, byte: str
 ) -> None:
     write("data.csv", f"text,label\n{text},a\n{ROWS}".encode(encoding))
     message = tried.refusal("data.csv")
     assert re.fullmatch(
         rf"data\.csv:2: byte {byte} at offset 11 is not utf-8 \(.*\)\n"
-        rf"It is most likely {encoding}, in which the place reads '{place}': add --encoding {encoding}",
+        rf"It is most likely {encoding}, in which the place reads '{shown}': add --encoding {encoding}",
         message,
     )
     assert tried.facts("data.csv", *option(message, "--encoding"))["read"] == {"train": 21}

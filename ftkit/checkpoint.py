@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
+from ftkit import sharding
 from ftkit.devices import free_memory, out_of_memory
 from ftkit.errors import UserError
 
@@ -109,13 +110,23 @@ def newest(parent: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def snapshot(model: Any, optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], bool]:
+def snapshot(model: Any, optimizer: torch.optim.Optimizer, keep: bool = True) -> tuple[dict[str, torch.Tensor], bool]:
     """Weights and optimizer as they are now, and whether they are copies.
 
     They are where memory allows it: then training can go on while they are written. Else they are the tensors
-    that the next update changes.
+    that the next update changes. Of a sharded model they are always copies, gathered by all processes.
+
+    Args:
+        keep: whether this process will write them; if not, nothing is kept.
     """
     tensors = _tensors(model, optimizer)
+    if any(map(sharding.in_shards, tensors.values())):
+        copies = {}
+        for name, tensor in tensors.items():
+            whole = sharding.gathered(tensor)
+            if keep:
+                copies[name] = whole.to("cpu", copy=True)
+        return copies, True
     if 2 * _size(tensors) > free_memory():
         return tensors, False
     try:
@@ -144,18 +155,19 @@ def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) ->
         UserError: the files do not fit this model. Their hashes only say that they were written so, not by whom.
     """
     try:
-        tensors = load_file(folder / "training.safetensors")
-        with torch.no_grad():
-            for name, tensor in _model_tensors(model).items():
-                tensor.copy_(tensors[name])
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                index, _, key = rest.partition(".")
-                parameter = parameters[int(index)]
-                device = "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
-                optimizer.state[parameter][key] = tensor.to(device)
+        with torch.no_grad(), safe_open(folder / "training.safetensors", "pt") as file:
+            for name, own in _model_tensors(model).items():
+                own.copy_(sharding.part_of(file.get_tensor(name), own))
+            for name in file.keys():  # noqa: SIM118 - a file, no dict
+                kind, _, rest = name.partition(".")
+                if kind == "optimizer":
+                    index, _, key = rest.partition(".")
+                    parameter, saved = parameters[int(index)], file.get_tensor(name)
+                    step = key == "step"  # one number for the whole of a parameter
+                    optimizer.state[parameter][key] = (
+                        saved.to(parameter.device) if step else sharding.part_of(saved, parameter)
+                    )
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         if state["best_folder"] and not BEST.fullmatch(state["best_folder"]):
             raise ValueError(f"best_folder is {state['best_folder']!r}")

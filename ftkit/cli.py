@@ -109,6 +109,9 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     processes: Processes = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Spread a model too big for one GPU over all processes.")
+    ] = False,
     set: Set = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run of this name.")] = False,
     resume: Annotated[
@@ -147,6 +150,7 @@ def train(
         "device": device,
         "precision": precision,
         "processes": processes,
+        "shard": shard or None,
     }
 
     def tell(what: str, facts: Any) -> None:

@@ -593,6 +593,7 @@ FLAGS = {
     "device": "hardware.device",
     "precision": "hardware.precision",
     "processes": "hardware.processes",
+    "shard": "hardware.shard",
 }
 
 

@@ -150,6 +150,7 @@ class HardwareSection(Section):
     tokens_per_microbatch: Count | Auto = Field("auto", description="padded tokens that go through at once")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(10.0, description="between checkpoints of a training")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
+    shard: bool = Field(False, description="spread one model over all processes, for models too big for one GPU")
 
 
 class Recipe(Section):

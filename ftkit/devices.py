@@ -6,6 +6,7 @@ The only room that imports Accelerate, and the only one that knows rank and worl
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ import torch
 
 from ftkit.errors import UserError
 
+# How torch's own allocator, oneDNN and C++ say that there is no memory.
+NO_MEMORY = re.compile(r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc")
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 
 
@@ -176,4 +179,4 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that the device or the machine had no memory for a micro-batch."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

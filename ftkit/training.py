@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ftkit import checkpoint, fast, models, plan, recipes
+from ftkit import checkpoint, fast, models, plan, recipes, sharding
 from ftkit.config import Recipe
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
@@ -76,6 +76,10 @@ class Fitting:
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
 
     @property
+    def sharded(self) -> bool:
+        return self.recipe.hardware.shard
+
+    @property
     def short_of_memory(self) -> bool:
         """Whether micro-batches are smaller than usual: memory has run out, or the recipe says so."""
         return self.token_budget < TOKENS_PER_MICROBATCH[self.devices.device.type]
@@ -111,7 +115,7 @@ class Fitting:
                     "or a smaller model",
                 )
             self.token_budget //= 2
-        if self.devices.world > 1:  # every process sums the same list, whatever parts of the model it used
+        if self.devices.world > 1 and not self.sharded:  # the same list on all, whatever parts of the model they used
             for p in self.learning:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             self.devices.sum(p.grad for p in self.learning if p.grad is not None)
@@ -121,7 +125,8 @@ class Fitting:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.learning, self.recipe.training.max_gradient_norm).item()
+        norms = torch.nn.utils.clip_grad_norm_(self.learning, self.recipe.training.max_gradient_norm)
+        norm = sharding.gathered(norms).item()
         mean_loss = float(shared[0].item())
         self._check(mean_loss, norm, epoch, rows, rate)
         try:
@@ -170,6 +175,12 @@ class Fitting:
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
+            if self.sharded:  # the others are waiting within the model's layers, and cannot be told
+                raise UserError(
+                    f"memory ran out at update {self.done + 1}; a sharded update cannot be cut finer and done again",
+                    "Go on from the last checkpoint with smaller micro-batches: ftkit train --resume RUN --set "
+                    f"hardware.tokens_per_microbatch={self.token_budget // 2}",
+                ) from None
             return 0.0, True
         return loss_sum.item(), False
 
@@ -281,8 +292,7 @@ class Course:
                 self.finish_writing()
                 raise
             self.state.epoch, self.state.number = epoch + 1, 0
-            if time.monotonic() - self.saved_at > 60:
-                self.save()
+            self.save(after=60)
         self.finish_writing()
         if self.state.best_epoch < 0:
             raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
@@ -299,19 +309,19 @@ class Course:
         self.progress.advance(len(rows), f"epoch {epoch + 1}/{epochs}, loss {facts['loss']:.4f}")
         if stopping:
             raise Stopped(stopping)
-        if time.monotonic() - self.saved_at > 60 * self.recipe.hardware.checkpoint_minutes:
-            self.save()
+        self.save(after=60 * self.recipe.hardware.checkpoint_minutes)
 
     def _evaluate(self, epoch: int) -> None:
         """Scores the validation rows and keeps the model if it is the best so far."""
         head, model, task = self.fitting.head, self.fitting.model, recipes.find(self.record.task)
         outputs = None
-        if self.metric == "loss":
-            scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}
-        else:
-            budget = self.fitting.token_budget if self.fitting.short_of_memory else None
-            outputs = row_outputs(model, head, self.validation.features, self.devices, budget, stop=self.stop)
-            scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
+        with sharding.whole(model):
+            if self.metric == "loss":
+                scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}
+            else:
+                budget = self.fitting.token_budget if self.fitting.short_of_memory else None
+                outputs = row_outputs(model, head, self.validation.features, self.devices, budget, stop=self.stop)
+                scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
         self.log.write({"evaluation": epoch + 1, "update": self.fitting.done, **scores})
         improved = self.judge(epoch, -scores["loss"] if self.metric == "loss" else scores[self.metric], outputs)
         shown = f"{self.metric} {scores[self.metric]:.4f}" + (" (best so far)" if improved else "")
@@ -324,9 +334,10 @@ class Course:
             self.state.best_epoch, self.state.best_score = epoch, score
             self.state.best_folder = f"best-{self.fitting.done:08}"
             self.finish_writing()
+            weights = sharding.state_dict(self.fitting.model)
             with self.devices.main_alone():
                 if self.devices.main:
-                    self._keep_best(outputs)
+                    self._keep_best(weights, outputs)
         return bool(improved)
 
     def _out_of_patience(self) -> bool:
@@ -336,11 +347,11 @@ class Course:
         self.progress.line(f"no improvement in {patience} epochs: stopped early")
         return True
 
-    def _keep_best(self, outputs: NDArray[np.float32] | None) -> None:
+    def _keep_best(self, weights: dict[str, torch.Tensor] | None, outputs: NDArray[np.float32] | None) -> None:
         model, tokenizer = self.fitting.model, self.fitting.head.tokenizer
 
         def fill(stage: Path) -> None:
-            model.save_pretrained(stage)
+            model.save_pretrained(stage, state_dict=weights)
             tokenizer.save_pretrained(stage)
             if outputs is not None:
                 np.save(stage / OUTPUTS, outputs)
@@ -350,18 +361,28 @@ class Course:
         checkpoint.write(self.folder / self.state.best_folder, size, fill)
         checkpoint.prune(self.folder, self.state.best_folder)
 
-    def save(self) -> None:
+    def save(self, after: float = 0.0) -> None:
         """Begins to write a checkpoint to go on from, beside the training where memory allows it.
 
-        Only rank 0 does, so that no process waits for it; what goes wrong is told by `finish_writing`.
+        Only rank 0 does, so that no process waits for it; what goes wrong is told by `finish_writing`. Of a sharded
+        model every process hands in its part.
+
+        Args:
+            after: seconds that have to have passed since the last one.
         """
-        if not self.devices.main or self._failed() or (self.writing and not self.writing.done()):
+        busy = self.writing is not None and not self.writing.done()
+        due = self.devices.main and time.monotonic() - self.saved_at > after and not busy and not self._failed()
+        if self.fitting.sharded:
+            due = self.devices.share(due)
+        if not due:
             return
         self.saved_at = time.monotonic()
         self.state.token_budget = self.fitting.token_budget
         self.state.loss_scale = self.fitting.scaler.state_dict()
         self.state.log_bytes = self.log.bytes()
-        tensors, copied = checkpoint.snapshot(self.fitting.model, self.fitting.optimizer)
+        tensors, copied = checkpoint.snapshot(self.fitting.model, self.fitting.optimizer, keep=self.devices.main)
+        if not self.devices.main:
+            return
         self.writing = self.writer.submit(self._write, tensors, asdict(self.state))
         if not copied:
             wait([self.writing])
@@ -489,7 +510,8 @@ def forecast(prepared: Any) -> dict[str, float]:
 
     from ftkit.devices import open_devices
 
-    recipe = prepared.recipe
+    hardware = prepared.recipe.hardware.model_copy(update={"shard": False})  # there is one process here
+    recipe = prepared.recipe.model_copy(update={"hardware": hardware})
     devices = replace(open_devices(recipe.hardware.device, recipe.hardware.precision), rank=0, world=1)
     fitting, _ = begin(recipe, prepared.record, prepared.model_folder, prepared.rows["train"], devices)
     lengths = fitting.rows.features.row_lengths
@@ -532,6 +554,8 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    if recipe.hardware.shard:
+        sharding.shard(model, devices)
     model.to(devices.device)
     fast.prepare(model, devices.device)
     return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows), notes

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ftkit import prediction
+from ftkit import prediction, training
 from ftkit.run import Run
 from tests import forks, tiny
 from tests.conftest import Learned
@@ -22,13 +22,14 @@ MEGABYTE = 1_000_000
 LONG = 120  # words, of a model that reads 128 tokens
 
 
-def room(megabytes: int) -> Callable[[], None]:
-    """Leaves this process so much more address space than it has taken already."""
+def room(megabytes: int, most: int | None = None) -> Callable[[], None]:
+    """Leaves this process so much more address space than it has taken already; for good, unless `most` is a limit
+    up to which it may be raised again."""
 
     def before() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + megabytes * MEGABYTE
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit if most is None else most))
 
     return before
 
@@ -60,6 +61,45 @@ def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp
     assert [row["predicted_score"] for row in roomy_rows] == pytest.approx(
         [row["predicted_score"] for row in tight_rows], abs=1e-5
     )
+
+
+@needs_linux
+def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    data = write_csv(tmp_path / "train.csv", tiny.rows(700, seed=5, fewest=LONG - 3, most=LONG - 3))
+    flags = ("--epochs", "1", "--batch-size", "300", "--set", "training.dropout=0", *FP32)
+    budget = ("--set", "hardware.tokens_per_microbatch=40000")
+    command = ("train", data, "--model", checkpoint_of("bert"), *flags, *budget)
+
+    def tight() -> None:
+        inner, out_of_memory = training.Fitting.update, training.out_of_memory
+
+        def update(self: training.Fitting, *given: Any) -> Any:
+            before = resource.getrlimit(resource.RLIMIT_AS)
+            room(100, before[1])()
+            try:
+                return inner(self, *given)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+
+        failed = tmp_path / "failed"
+        training.Fitting.update = update  # type: ignore[method-assign]
+        training.out_of_memory = lambda error: failed.write_text(str(error)) and out_of_memory(error)  # type: ignore[assignment]
+
+    assert forks.run(*command, "--out", tmp_path / "roomy") == 0
+    assert forks.run(*command, "--out", tmp_path / "tight", before=tight) == 0
+
+    assert (tmp_path / "failed").is_file()
+    roomy, tight_run = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
+    assert roomy["tokens_per_microbatch"] == 40_000
+    assert tight_run["tokens_per_microbatch"] in (20_000, 10_000, 5_000, 2_500)
+    losses = [
+        [line["loss"] for line in read_jsonl(tmp_path / name / "log.jsonl") if "loss" in line]
+        for name in ("roomy", "tight")
+    ]
+    assert len(losses[0]) > 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(("short", "expected"), [(True, 300), (False, None)])

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from ftkit import models
+from ftkit.config import Recipe
+from ftkit.devices import Devices
 from ftkit.errors import UserError
 from ftkit.recipes.labelled import LabelsRecord
+from ftkit.training import begin
 
 RECORD = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b", "c"])
 
@@ -54,8 +59,6 @@ def test_a_head_of_other_labels_is_made_anew_in_training_and_said(bert: Path, tm
 
 
 def test_a_model_that_lacks_its_own_weights_is_refused(bert: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(bert / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if "layer.1" not in name}
     save_file(kept, bert / "model.safetensors", metadata={"format": "pt"})
@@ -97,3 +100,21 @@ def test_a_folder_that_makes_no_sense_is_loaded_or_refused_in_words(bert: Path, 
             load(bert, training=True)
         except UserError as error:
             assert str(bert) in error.problem
+
+
+def test_a_t5_stored_in_half_precision_is_computed_in_fp32_and_refuses_to_be_trained_in_fp16(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    half = shutil.copytree(checkpoint_of("t5"), tmp_path / "half")
+    stored = {name: tensor.half() for name, tensor in load_file(half / "model.safetensors").items()}
+    save_file(stored, half / "model.safetensors", metadata={"format": "pt"})
+    settings = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps(settings | {"dtype": "float16"}))
+
+    model, _ = load(half, training=True)
+
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.get_input_embeddings().weight, stored["shared.weight"].float())
+    fp16 = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp16")
+    with pytest.raises(UserError, match="T5 overflows in fp16"):
+        begin(Recipe(), RECORD, half, None, fp16)  # type: ignore[arg-type]

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ftkit import checkpoint
 from ftkit.devices import Devices
 from ftkit.metrics import classification
 from ftkit.prediction import load_head, row_outputs
@@ -158,6 +160,30 @@ def test_an_error_of_a_job_ends_the_processes_of_another_launcher(broken: Path, 
     assert "the training has diverged: loss nan" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "run/model").exists()
+
+
+def test_a_process_that_the_kernel_kills_is_told_with_a_remedy_and_the_checkpoint_stays(
+    checkpoint_of: CheckpointOf, data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    settings = ("--set", "training.epochs=1000", "--set", "hardware.checkpoint_minutes=1e-9")
+    command = ("train", data, "--model", checkpoint_of("distilbert"), "--out", run, *tiny.LEARN, *settings, *TWO)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "ftkit.cli", *map(str, command), "--quiet"],
+        env=tiny.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + TIMEOUT
+    while not list((run / "checkpoints").glob("update-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    psutil.Process(started.pid).children()[1].kill()  # as the kernel does where memory is full
+    told = started.communicate(timeout=TIMEOUT)[1]
+
+    assert started.returncode == 2, told
+    assert "a process of this job was killed (signal 9), often because the machine's memory was full" in told
+    assert "hardware.tokens_per_microbatch=1024" in told
+    assert checkpoint.newest(run / "checkpoints")[0] is not None
 
 
 def test_a_signal_stops_the_processes_of_another_launcher(

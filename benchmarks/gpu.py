@@ -45,7 +45,7 @@ def main() -> None:
         return ours(**json.loads(options.ours))
     if not torch.cuda.is_available():
         return print("There is no CUDA GPU here, so nothing was measured.")
-    rows, repeats = (256, 1) if options.quick else (options.rows, options.repeats)
+    rows, repeats = (256 if options.quick else options.rows), options.repeats
     side_by_side.write_jsonl(OUT / "gpu" / "train.jsonl", side_by_side.made_rows(rows, words=(20, 120)))
     side_by_side.write_jsonl(OUT / "gpu" / "held_out.jsonl", side_by_side.made_rows(200, seed=1))
     peak = matrix_peak()

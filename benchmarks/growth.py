@@ -23,7 +23,7 @@ from benchmarks.side_by_side import OUT, ftkit, median, run
 def main() -> None:
     options = side_by_side.arguments(__doc__, repeats=3).parse_args()
     base, planned = (80, 100_000) if options.quick else (2_000, 10_000_000)
-    factors, repeats = ((1, 2), 1) if options.quick else ((1, 10, 100), options.repeats)
+    factors, repeats = ((1, 2) if options.quick else (1, 10, 100)), options.repeats
     table = [*rows(base, factors, repeats), *lengths(options), *planning(planned)]
     side_by_side.report("growth", table, options.quick)
 

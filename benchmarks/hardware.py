@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(rows: int, tokens: int, options: Any) -> dict[str, Any]:
     """One update of MiniLM over rows x tokens against its products alone; FLOP/s in units of 10^9."""
-    repeats = 1 if options.quick else options.repeats
+    repeats = options.repeats
     fitting = fitting_of(rows, tokens)
     update = update_of(fitting)
     update()

@@ -23,7 +23,7 @@ USED_EMBEDDINGS = 10_000  # of MiniLM's 30,522: about what ten thousand sentence
 
 def main() -> None:
     options = side_by_side.arguments(__doc__, repeats=5).parse_args()
-    repeats = 1 if options.quick else options.repeats
+    repeats = options.repeats
     table = parts(32, 24, repeats)
     if not options.quick:
         table += parts(32, 128, repeats)

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     options = parser.parse_args()
     if options.quick:
-        options.rows, options.repeats = 40, 1
+        options.rows = 40
     folder = OUT / "prediction"
     for name in ("sst2", "imdb"):
         rows = training.shuffled(training.rows_of(name, options.data, "train"), options.rows)

@@ -35,13 +35,26 @@ class Used:
     result: Any
 
 
-def arguments(description: str | None, repeats: int, data: bool = False) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Turns of each side: as many as asked for, else one with --quick, else `usual_repeats`."""
+
+    usual_repeats = 1
+
+    def parse_args(self, *given: Any, **more: Any) -> Any:
+        options = super().parse_args(*given, **more)
+        if options.repeats is None:
+            options.repeats = 1 if options.quick else self.usual_repeats
+        return options
+
+
+def arguments(description: str | None, repeats: int, data: bool = False) -> Parser:
     """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser = Parser(description=(description or "").splitlines()[0])
+    parser.usual_repeats = repeats
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that it runs; its figures mean nothing"
     )
-    parser.add_argument("--repeats", type=int, default=repeats, help="turns of each side")
+    parser.add_argument("--repeats", type=int, help=f"turns of each side (usually {repeats})")
     if data:
         parser.add_argument("--data", type=Path, required=True, help="folder with the data sets, one folder each")
     return parser

@@ -23,7 +23,7 @@ PATIENCE = 300.0  # seconds until a first update must have come
 
 def main() -> None:
     options = side_by_side.arguments(__doc__, repeats=7).parse_args()
-    repeats = 2 if options.quick else options.repeats
+    repeats = options.repeats
     folder = OUT / "startup"
     model = side_by_side.new_model(folder / "model")
     train = side_by_side.write_jsonl(folder / "train.jsonl", side_by_side.made_rows(400))

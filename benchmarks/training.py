@@ -1,6 +1,6 @@
 """Training: ftkit against transformers.Trainer at its defaults and at its best flags.
 
-    python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--quick]
+    python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--against best] [--quick]
 
 The same model, rows, epochs and learning rate; the models of all sides are scored by one program in one way, so that
 speed bought with quality would show. "defaults" are those of Transformers' examples: batches of 8, padded to 128
@@ -24,6 +24,7 @@ from benchmarks import side_by_side
 from benchmarks.side_by_side import MODEL, OUT, ftkit, median, rival, run
 
 BATCH = 32
+RIVALS = {"best": "Trainer, best flags", "defaults": "Trainer, defaults"}
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rows", type=int, help="learn from this many rows only")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--against", nargs="*", default=list(RIVALS), choices=list(RIVALS))
     options = parser.parse_args()
     if options.quick:
-        options.rows, options.repeats = 32, 1
+        options.rows = 32
     table = []
     for name in options.only:
         table += measure(name, CASES[name], options)
@@ -67,11 +69,9 @@ def measure(name: str, case: Case, options: Any) -> list[dict[str, Any]]:
     side_by_side.write_jsonl(folder / "train.jsonl", train)
     side_by_side.write_jsonl(folder / "held_out.jsonl", held_out)
     model = base_model(case, folder)
-    sides = {
-        "ftkit": ftkit_side(case, model, folder, options.epochs),
-        "Trainer, best flags": trainer_side(case, model, folder, options.epochs, best=True),
-        "Trainer, defaults": trainer_side(case, model, folder, options.epochs, best=False),
-    }
+    sides = {"ftkit": ftkit_side(case, model, folder, options.epochs)}
+    for flags in options.against:
+        sides[RIVALS[flags]] = trainer_side(case, model, folder, options.epochs, best=flags == "best")
     found = side_by_side.take_turns(sides, options.repeats)
     figures = {}
     for side, turns in found.items():
@@ -121,7 +121,7 @@ def trainer_side(case: Case, model: str, folder: Path, epochs: int, best: bool) 
         task=case.task,
         model=hub.model_folder(model, None),
         data=folder / "train.jsonl",
-        out=folder / ("Trainer, best flags" if best else "Trainer, defaults"),
+        out=folder / RIVALS["best" if best else "defaults"],
         epochs=epochs,
         learning_rate=case.learning_rate,
         batch_size=BATCH if best else 8,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from ftkit.errors import UserError
 
+PIPE_COLUMNS = 240
 MOST_LABELS = 12  # rows of the per-label table shown; metrics.json has all
 MOST_ERRORS = 5
 METRICS = {
@@ -37,7 +39,10 @@ BASELINES = {"tfidf": "TF-IDF", "sentence": "alike sentence", "copy": "copied so
 
 
 def console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+    """Where people see things; in a pipe, which has no width of its own, lines are not folded."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    wide = None if terminal or "COLUMNS" in os.environ else PIPE_COLUMNS
+    return Console(stderr=stderr, highlight=False, soft_wrap=not terminal, width=wide)
 
 
 def show_error(error: UserError) -> None:
@@ -61,21 +66,20 @@ def interval(value: Mapping[str, float]) -> str:
 def show_prepared(facts: Mapping[str, Any]) -> None:
     """What was read, what was inferred, what was left out, and the recipe in its main numbers."""
     out, recipe, data = console(stderr=True), facts["recipe"], facts["facts"]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for what, value in facts["inferred"]:
-        table.add_row(escape(what), escape(value))
     training, hardware = recipe.training, recipe.hardware
-    table.add_row("model", escape(recipe.model + (f" @ {recipe.revision}" if recipe.revision else "")))
-    table.add_row(
-        "training",
+    numbers = (
         f"{training.epochs} epochs, {training.batch_size} rows an update, learning rate {training.learning_rate:g}, "
-        f"{training.schedule} decay, seed {recipe.seed}, precision {hardware.precision}",
+        f"{training.schedule} decay, seed {recipe.seed}, precision {hardware.precision}"
     )
-    table.add_row("run", escape(facts["run"]))
-    out.print(table)
+    model = recipe.model + (f" @ {recipe.revision}" if recipe.revision else "")
+    lines = [*facts["inferred"], ("model", model), ("training", numbers), ("run", facts["run"])]
+    _show_settled(out, lines)
     show_facts(data, stderr=True)
+
+
+def _show_settled(out: Console, lines: Iterable[tuple[str, str]]) -> None:
+    for what, value in lines:
+        out.print(f"[bold]{escape(what)}[/bold]: {escape(value)}")
 
 
 def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
@@ -299,8 +303,7 @@ def _join(answer: Any) -> str:
 def show_check(result: Mapping[str, Any]) -> None:
     """The data report of `ftkit check`."""
     out = console()
-    for what, value in result["inferred"]:
-        out.print(f"[bold]{escape(what)}[/bold]: {escape(value)}")
+    _show_settled(out, result["inferred"])
     show_facts(result)
     if "forecast" in result:
         forecast = result["forecast"]

@@ -439,7 +439,7 @@ def new_model(
         list[str], typer.Option("--corpus", metavar="FILE", help="A file of texts in any format; may be repeated.")
     ],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="The folder to write.")],
-    size: Annotated[str, typer.Option("--size", help="tiny (for tests) or small.")] = "small",
+    size: Annotated[str, typer.Option("--size", help="tiny (for tests), mini or small.")] = "small",
     vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens at most, special ones included.")] = 8000,
     column: Annotated[
         str | None, typer.Option("--column", metavar="NAME", help="Of the texts; default: every column with text.")

@@ -293,11 +293,11 @@ def evaluate(
     languages = languages or config.LanguagesSection()
     if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
+    if languages.source is not None and run_path is not None:
+        raise UserError("the run knows its source language", "Leave out --from")
     if predictions:
         systems = [predictions] if isinstance(predictions, str) else predictions
         return _evaluate_foreign(table, run_path, systems, data, languages)
-    if languages.source is not None:
-        raise UserError("the run knows its source language", "Leave out --from")
     if run_path is None:
         raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
     target = run.open_run(run_path)
@@ -307,7 +307,8 @@ def evaluate(
         record = task.restrict(record, languages.targets)
     examples = _examples(record, table, data.columns)
     task.align(examples, record)
-    folder = name or evaluation.free_name(target, evaluation.data_name(source), table.sha256)
+    parts = [evaluation.data_name(source), *(record.targets if languages.targets else ())]
+    folder = name or evaluation.free_name(target, "-".join(parts), table.sha256)
     with target.locked():
         answers, counts = evaluation.run_answers(target, record, examples, hardware, quiet)
         rivals = task.load_rivals(target.folder / "baselines")
@@ -384,6 +385,8 @@ def _evaluate_foreign(
         target = run.open_run(run_path)
         record = target.record()
         task = recipes.find(record.task)
+        if languages.targets:
+            record = task.restrict(record, languages.targets)
         rivals = task.load_rivals(target.folder / "baselines")
     else:
         like = Recipe(data=data, languages=languages)
@@ -399,8 +402,10 @@ def _evaluate_foreign(
     others = {}
     for other in predictions[1:]:
         theirs = task.foreign_answers(other, options, examples, record)
-        scores = task.score(theirs, examples, rivals, record)["scores"]
-        others[other] = {"scores": scores, "difference": task.compare(answers, theirs, examples, record)}
+        found = task.score(theirs, examples, rivals, record)
+        parts = {f"({code})": part["scores"] for code, part in found.get("by_target", {}).items()}
+        difference = task.compare(answers, theirs, examples, record)
+        others[other] = {"scores": found["scores"], "scores_by_target": parts, "difference": difference}
     result |= {"task": record.task, "source": examples.source, "counts": examples.counts, "others": others}
     return result | {"predictions": list(predictions), "chosen_on_these_rows": [], "reading": {}}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ftkit.errors import UserError
 
@@ -231,7 +231,7 @@ _TABLE = (
     Language("ne", "Nepali", "npi_Deva", "ne_NP", ("nep",)),
     Language("nl", "Dutch", "nld_Latn", "nl_XX", ("dut",)),
     Language("nn", "Norwegian Nynorsk", "nno_Latn"),
-    Language("nso", "Northern Sotho", "nso_Latn"),
+    Language("nso", "Northern Sotho", "nso_Latn", None, ("ns",)),
     Language("nus", "Nuer", "nus_Latn"),
     Language("ny", "Chichewa", "nya_Latn"),
     Language("oc", "Occitan", "oci_Latn"),
@@ -357,8 +357,10 @@ def find(code: str) -> Language:
     if parts := re.fullmatch(r"([a-z]{2,3})(?:-([a-z]{4}))?(?:-(?:[a-z]{2}|\d{3}))?", wanted):
         start, script = parts[1], parts[2]
         language = _BY_ANY_CODE.get(f"{start}-{script}") or _BY_ANY_CODE.get(start)
-        if language and (script is None or script.title() in language.scripts):
+        if language and (script is None or script.title() == language.scripts[0]):
             return language
+        if language and script.title() in language.scripts:  # models that know the language may not know it so written
+            return _in_script(language, script.title())
         if language:
             raise UserError(
                 f"{code!r}: no {language.name} in the script {script.title()} is known",
@@ -369,6 +371,20 @@ def find(code: str) -> Language:
     raise UserError(
         f"{code!r} is the code of no language that is known here",
         f"Did you mean {' or '.join(near)}?" if near else "Write a BCP-47 code, such as en, de, zh or zh-Hant",
+    )
+
+
+def _in_script(language: Language, script: str) -> Language:
+    start, iso = language.code.partition("-")[0], language.tag.partition("_")[0]
+    return replace(
+        language,
+        code=f"{start}-{script}",
+        name=f"{language.name} ({script})",
+        tag=f"{iso}_{script}",
+        mbart=None,
+        others=(),
+        also=(),
+        in_nllb=False,
     )
 
 

@@ -136,7 +136,7 @@ def load_model(
     if record.head == "text" and family(config) == "encoder":
         if not training:
             raise UserError(f"{folder} is an encoder without a decoder: it was not trained to write")
-        return _coupled(folder, config, tokenizer, not pickled)
+        return _coupled(folder, config, tokenizer, not pickled, dropout)
     model, info = _from_pretrained(auto_class, folder, config, training, not pickled)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     notes = [f"weights read from a pickle in {folder}, as allowed: tensors only, no code"] if pickled else []
@@ -160,15 +160,33 @@ def load_model(
     return model, notes
 
 
-def writing(config: Any, tokenizer: Any, text: TextSection, beams: int) -> dict[str, Any]:
+def writing(config: Any, tokenizer: Any, text: TextSection, beams: int, seed: int) -> dict[str, Any]:
     """What a task's record has to say of a model that writes: decoder, start, decoding, label_smoothing.
 
     Args:
-        beams: where the recipe leaves their number open.
+        beams: where the recipe leaves their number open and nothing is drawn.
+        seed: of what is drawn.
+
+    Raises:
+        UserError: settings that would have no effect.
     """
+    number = (1 if text.sample else beams) if text.beams == "auto" else text.beams
+    idle = {
+        "text.temperature": text.temperature != 1 and not text.sample,
+        "text.top_p": text.top_p != 1 and not text.sample,
+        "text.length_penalty": text.length_penalty != 1 and number == 1,
+    }
+    if any(idle.values()):
+        raise UserError(
+            f"{', '.join(name for name, found in idle.items() if found)} would have no effect",
+            "Temperature and top_p belong to --set text.sample=true, a length penalty to several beams",
+        )
+    if text.sample and number > 1:
+        raise UserError("tokens are drawn, or looked for with beams", "Leave out text.beams, or text.sample")
     decoding = {
         "max_new_tokens": None if text.max_new_tokens == "auto" else text.max_new_tokens,
-        "beams": beams if text.beams == "auto" else text.beams,
+        "beams": number,
+        "seed": seed if text.sample else 0,
         **{name: getattr(text, name) for name in ("length_penalty", "sample", "temperature", "top_p")},
     }
     start, kind = [], family(config)
@@ -197,7 +215,7 @@ DECODERS = {"bert", "roberta", "xlm-roberta", "camembert", "electra"}
 MOST_LAYERS = 6  # of a decoder that begins at random
 
 
-def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool) -> tuple[Any, list[str]]:
+def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool, dropout: float | None) -> tuple[Any, list[str]]:
     """An encoder with a decoder behind it (Rothe et al. 2020, "BERT2BERT"), and notes.
 
     Where the family has a decoder it begins as a copy of the encoder, and only the layers that look at what was
@@ -208,6 +226,8 @@ def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool) -> tuple[Any
         begun = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         begun.is_decoder = begun.add_cross_attention = True
         begun.pad_token_id = tokenizer.pad_token_id
+        if dropout is not None:
+            _set_dropout(begun, dropout)
         decoder, _ = _from_pretrained(transformers.AutoModelForCausalLM, folder, begun, True, safe)
         notes = ["coupled with a copy of itself as decoder; the layers between them begin at random"]
     else:
@@ -224,6 +244,8 @@ def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool) -> tuple[Any
             add_cross_attention=True,
             pad_token_id=tokenizer.pad_token_id,
         )
+        if dropout is not None:
+            _set_dropout(begun, dropout)
         decoder = transformers.BertLMHeadModel._from_config(begun, dtype=torch.float32)
         notes = ["coupled with a new BERT decoder, which begins at random"]
     model = transformers.EncoderDecoderModel(encoder=encoder, decoder=decoder)
@@ -241,6 +263,9 @@ def _auto_class(head: str, config: Any) -> Any:
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
+    for part in (getattr(config, name, None) for name in ("encoder", "decoder")):
+        if isinstance(part, transformers.PreTrainedConfig):
+            _set_dropout(part, dropout)
     for key, value in config.to_dict().items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if "drop" in key and "layerdrop" not in key and number:

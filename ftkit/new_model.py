@@ -20,14 +20,15 @@ import collections
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftkit.data.files import ReadOptions, Source, open_rows
+from ftkit import languages
+from ftkit.data.files import ReadOptions, Source
+from ftkit.data.load import open_rows
 from ftkit.errors import UserError
 from ftkit.progress import Progress
 
@@ -44,8 +45,6 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPLIT = rf"{MARK}?[\p{{L}}\p{{M}}]+|{MARK}?[^\p{{L}}\p{{M}}{MARK}]|{MARK}"  # letters in a row, or one other sign
 
 BY_NAME = ReadOptions()  # the names of the files tell how to read them
-
-LANGUAGE_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def create(
@@ -73,7 +72,7 @@ def create(
         out: the folder to write; it may exist if it is empty.
         seed: of the weights.
         column: of tables; None takes every cell that holds text.
-        target_codes: marian: languages to translate into; each gets a token such as ">>de<<".
+        target_codes: marian: languages to translate into (BCP-47); each gets a token such as ">>de<<".
         options: what the names of the files do not tell about them.
         quiet: no progress is shown.
 
@@ -85,6 +84,7 @@ def create(
         UserError: an argument is wrong, the folder is in use, a file cannot be read or holds no text.
     """
     begin = time.monotonic()
+    target_codes = [languages.find(code).code for code in target_codes]
     _check(family, size, corpus, vocabulary_size, target_codes, seed)
     folder = Path(out)
     _refuse_existing(folder)
@@ -113,9 +113,7 @@ def create(
     }
 
 
-def _check(
-    family: str, size: str, corpus: Sequence[str], vocabulary_size: int, codes: Sequence[str], seed: int
-) -> None:
+def _check(family: str, size: str, corpus: Sequence[str], vocabulary_size: int, codes: list[str], seed: int) -> None:
     for option, value, known in (("--family", family, FAMILIES), ("--size", size, SIZES)):
         if value not in known:
             raise UserError(f"{option} {value} is not known", f"Use one of {', '.join(known)}")
@@ -129,10 +127,8 @@ def _check(
         raise UserError(
             f"a new {family} model has no tokens for target languages", "Use --family marian, or leave them out"
         )
-    for code in codes:
-        if not LANGUAGE_CODE.fullmatch(code) or list(codes).count(code) > 1:
-            fault = "is given twice" if LANGUAGE_CODE.fullmatch(code) else "is no language code"
-            raise UserError(f"target code {code!r} {fault}", "Write codes such as de, zh or zh_Hant, each once")
+    if twice := [code for code in codes if codes.count(code) > 1]:
+        raise UserError(f"target code {twice[0]} is given twice", "Give each language once")
     fixed = {
         "marian": len(SPECIAL["marian"]) + len(codes) + len(BYTES),
         "bert": len(SPECIAL["bert"]),
@@ -268,8 +264,8 @@ def _numbered(*groups: Iterable[str]) -> dict[str, int]:
 
 def _marian_tokenizer(texts: Iterable[str], counts: collections.Counter[str], size: int, codes: Sequence[str]) -> Any:
     eos, unknown, pad = SPECIAL["marian"]
-    languages = [f">>{code}<<" for code in codes]
-    return _lossless_tokenizer(texts, counts, size, (eos, unknown, pad, *languages), ())
+    tokens = [f">>{code}<<" for code in codes]
+    return _lossless_tokenizer(texts, counts, size, (eos, unknown, pad, *tokens), ())
 
 
 def _t5_tokenizer(texts: Iterable[str], counts: collections.Counter[str], size: int, codes: Sequence[str]) -> Any:

@@ -217,6 +217,7 @@ def _carve(examples: dict[str, Examples], share: float, seed: int, task: Task) -
         everything.take(train.tolist()),
         everything.take(validation.tolist()),
     )
+    examples["validation"].counts = {"read": len(validation)}  # what happened on the way is told once
 
 
 def _with_windows(recipe: Recipe, config: Any, tokenizer: Any, record: Any, task: Task) -> Any:
@@ -318,7 +319,7 @@ def _resolve(
 
 def facts(prepared: Prepared) -> dict[str, Any]:
     """The data report (JSON-like): what was read, what it holds, what was left out and what to know."""
-    keys = {split: [splits.text_key(t) for t in rows.texts] for split, rows in prepared.examples.items()}
+    keys = {split: _keys(found) for split, found in prepared.examples.items()}
     return {
         "task": prepared.task.name,
         "columns": prepared.record.columns,
@@ -332,6 +333,12 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "shared_texts": _shared_texts(keys),
         **prepared.task.facts(prepared.record),
     }
+
+
+def _keys(examples: Examples) -> list[tuple[str, ...]]:
+    """What makes rows alike: their texts, and where there are several target languages the language."""
+    keys = [splits.text_key(texts) for texts in examples.texts]
+    return [(code, *key) for code, key in zip(examples.languages, keys, strict=True)] if examples.languages else keys
 
 
 def _split_facts(prepared: Prepared, split: str, keys: list[tuple[str, ...]]) -> dict[str, Any]:

@@ -209,7 +209,8 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
         out.print(f"{scores['cut']:,} answers met the limit of tokens (text.max_new_tokens)", markup=False)
     for name, other in scores.get("others", {}).items():
         for metric, difference in other["difference"].items():
-            own = interval(other["scores"][metric.partition(" ")[0]])
+            key, _, part = metric.partition(" ")
+            own = interval((other["scores_by_target"][part] if part else other["scores"])[key])
             out.print(
                 f"{name}: {METRICS.get(metric, metric)} {own}; the first less this one: {signed(difference)}",
                 markup=False,

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,10 +29,14 @@ def bert(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint_of("bert"), tmp_path / "bert"))
 
 
-def load(folder: Path, *, training: bool, allow_pickle: bool = False, record: Any = RECORD) -> tuple[Any, list[str]]:
+def load(
+    folder: Path, *, training: bool, allow_pickle: bool = False, record: Any = RECORD, dropout: float | None = None
+) -> tuple[Any, list[str]]:
     config = models.load_config(folder, allow_pickle)
     tokenizer = models.load_tokenizer(folder, config)
-    return models.load_model(folder, config, tokenizer, record, training=training, allow_pickle=allow_pickle)
+    return models.load_model(
+        folder, config, tokenizer, record, training=training, dropout=dropout, allow_pickle=allow_pickle
+    )
 
 
 def test_a_missing_head_is_made_anew_in_training_and_said(bert: Path) -> None:
@@ -118,3 +123,10 @@ def test_a_t5_stored_in_half_precision_is_computed_in_fp32_and_refuses_to_be_tra
     fp16 = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp16")
     with pytest.raises(UserError, match="T5 overflows in fp16"):
         begin(Recipe(), RECORD, half, None, fp16)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_dropout_reaches_both_halves_of_a_coupled_model(checkpoint_of: Callable[[str], Path], family: str) -> None:
+    model, _ = load(checkpoint_of(family), training=True, record=SimpleNamespace(head="text"), dropout=0.0)
+
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}

@@ -7,7 +7,6 @@ out here. Two texts are the same if they differ in compatibility forms, case and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -47,26 +46,6 @@ def doubtful(pairs: Sequence[Pair], source: Language, target: Language) -> dict[
         f"targets in no script of {target.name}": [row for row in full if _foreign(stripped[row][1], target)],
         "pairs that occurred before": _repeated(keys),
     }
-
-
-def shared(splits: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, int]]:
-    """How many rows of one split occur in another: for "train/test" the rows of test that occur in train.
-
-    Returns:
-        for each two splits "pairs" (both sides in one row there), "sources" and "targets" (that side in any row).
-        Empty sides do not count.
-    """
-    keys = {split: [text_key(pair) for pair in pairs] for split, pairs in splits.items()}
-    found = {}
-    for first, second in combinations(keys, 2):
-        known = set(keys[first])
-        sources, targets = ({key[side] for key in known if key[side]} for side in (0, 1))
-        found[f"{first}/{second}"] = {
-            "pairs": sum(all(key) and key in known for key in keys[second]),
-            "sources": sum(key[0] in sources for key in keys[second]),
-            "targets": sum(key[1] in targets for key in keys[second]),
-        }
-    return found
 
 
 def _uneven(pairs: Sequence[Pair], full: Sequence[int]) -> list[int]:

@@ -103,7 +103,7 @@ def _flat(columns: tuple[str, ...], rows: Iterator[files.Row]) -> tuple[tuple[st
     if not cells or not all(isinstance(cell, dict) for cell in cells):
         return columns, rows
     found = tuple(dict.fromkeys(language for cell in cells for language in cell))
-    if len(found) < 2 or not all(map(languages.is_code, found)) or set(found) & set(columns):
+    if not found or not all(map(languages.is_code, found)) or set(found) & set(columns):
         return columns, rows
     at = columns.index(NESTED)
     return (*columns[:at], *found, *columns[at + 1 :]), map(_without_nesting, rows)

@@ -49,6 +49,7 @@ class Decoding:
             has room for.
         beams: 1 is greedy; length_penalty is the power of the length by which a beam's score is divided.
         sample: draw tokens instead, at a temperature, from the most probable ones that make up `top_p`.
+        seed: of what is drawn, for the rows that are answered together.
     """
 
     max_new_tokens: int | None = None
@@ -57,6 +58,7 @@ class Decoding:
     sample: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,20 @@ class TextHead:
     """Rows of (template's name, first text, second text) in, texts out; with an answer as fourth for training.
 
     Where a row is longer than a window, the second text slides over several; a window that does not hold the
-    answer's text is to be answered with nothing. A row whose first text or answer leaves no room has no window.
+    answer's text is to be answered with nothing. Without an overlap the text is parted into pieces, sentence by
+    sentence where that can be. A row whose first text or answer leaves no room has no window.
 
     Attributes:
         tokenizer: the model's tokenizer.
         max_length, overlap: of the windows, in tokens. A decoder's window holds the answer too: a quarter of it is
-            kept free, or as much as an answer may have. An encoder-decoder's answer is a window of its own.
+            kept free (half of it without an overlap), or as much as an answer may have. An encoder-decoder's answer
+            is a window of its own.
         templates: by name.
         decoder: whether the model is a decoder: its input and its answer are then one sequence.
         start: tokens with which every written sequence begins (encoder-decoders), the first being given by the
             model's configuration.
         decoding: how answers are looked for.
         label_smoothing: share of a target that goes to all other tokens alike (Szegedy et al. 2016, section 7).
-        seed: of sampled answers.
     """
 
     tokenizer: Any
@@ -87,7 +90,6 @@ class TextHead:
     start: tuple[int, ...]
     decoding: Decoding
     label_smoothing: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         most = (self.max_length // 2 if self.decoder else self.max_length - len(self.start)) - 1
@@ -126,9 +128,9 @@ class TextHead:
             before, between, after, opening = parts[row[0]]
             total += len(question) + len(text)
             unknown += (question + text).count(self.tokenizer.unk_token_id)
-            room = self._room(len(opening) + len(answer) + 1)
+            room = self._room(len(opening) + len(answer) + 1, answered)
             room -= shape.size + len(before) + len(between) + len(after) + len(question)
-            spans = windows.spans(len(text), room, min(self.overlap, room // 2)) if room >= LEAST_ROOM else []
+            spans = self._spans(text, room) if room >= LEAST_ROOM else []
             for begin, stop in spans:
                 part = text[begin:stop]
                 tokens.extend([*shape.before, *before, *question, *between, *part, *after, *shape.after])
@@ -152,10 +154,17 @@ class TextHead:
             target_starts=np.asarray(target_starts, dtype=np.int64),
         )
 
-    def _room(self, answer_tokens: int) -> int:
+    def _spans(self, text: list[int], room: int) -> list[tuple[int, int]]:
+        if self.overlap:
+            return windows.spans(len(text), room, min(self.overlap, room // 2))
+        return windows.pieces(self.tokenizer, text, room)
+
+    def _room(self, answer_tokens: int, answered: bool) -> int:
         """Tokens that an input can have beside an answer of so many, its opening and its end included."""
         if self.decoder:
             kept = self.decoding.max_new_tokens + 1 if self.decoding.max_new_tokens else self.max_length // 4
+            if not self.overlap:  # an answer grows with its input; a known one needs no more room than it has
+                kept = 0 if answered else max(kept, self.max_length // 2)
             return self.max_length - max(kept, answer_tokens)
         return self.max_length if len(self.start) + answer_tokens - 1 <= self.max_length else 0
 
@@ -248,6 +257,12 @@ class TextHead:
         inputs = [features.tokens[features.starts[i] : features.starts[i + 1]] for i in items]
         openings = [t[:skip] for t, skip in zip(_targets(features, items), features.second[items], strict=True)]
         limits = [self.limit(len(s), len(o)) for s, o in zip(inputs, openings, strict=True)]
+        sizes = np.asarray([len(s) + len(o) for s, o in zip(inputs, openings, strict=True)])
+        if self.decoder and len(items) > 1 and sizes.max() + max(limits) + 1 > self.max_length:
+            # Together the longest would be written on beyond the window, for as long as the shortest may go on.
+            order = np.argsort(sizes, kind="stable")
+            halves = [self.outputs(model, features, items[half], device) for half in np.array_split(order, 2)]
+            return torch.cat(halves)[torch.from_numpy(np.argsort(order))]
         pad, end = self.tokenizer.pad_token_id, self._end()
         side = _left if self.decoder else _right
         batch = {
@@ -261,7 +276,7 @@ class TextHead:
         if not self.decoder:
             batch["decoder_input_ids"] = _right([np.concatenate([self.start, opening]) for opening in openings], pad)
         if self.decoding.sample:
-            torch.manual_seed(plan.dropout_seed(self.seed, 0, int(items[0]), len(items)))
+            torch.manual_seed(plan.dropout_seed(self.decoding.seed, 0, int(items[0]), len(items)))
         with _settings(model, self._generation(max(limits) + 1)):
             written = model.generate(**{name: tensor.to(device) for name, tensor in batch.items()}).cpu()
         skip = batch["input_ids" if self.decoder else "decoder_input_ids"].shape[1]

@@ -22,6 +22,8 @@ from ftkit.data.features import Features
 from ftkit.errors import UserError
 
 BATCH = 1000  # texts given to the tokenizer at once
+SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "\n")
+WORD_BEGINS = ("▁", "Ġ")  # SentencePiece's and byte-level pieces
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def _pieces(
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     result: list[tuple[list[int], list[tuple[int, int]]]] = []
     for start in range(0, len(texts), BATCH):
-        encoded = _encoded(tokenizer, texts[start : start + BATCH], offsets, written)
+        batch = [_harmless(tokenizer, text) for text in texts[start : start + BATCH]]
+        encoded = _encoded(tokenizer, batch, offsets, written)
         places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
         for ids, at in zip(encoded["input_ids"], places, strict=True):
             if not special.isdisjoint(ids):
@@ -80,6 +83,11 @@ def _pieces(
                 at = [place for part, place in zip(parts, at, strict=False) for _ in part]
             result.append((ids, at))
     return result
+
+
+def _harmless(tokenizer: Any, text: str) -> str:
+    """Marian's tokenizers take what stands between ">>" and "<<" at the beginning of a text for a language's code."""
+    return f" {text}" if text.startswith(">>") and hasattr(tokenizer, "remove_language_code") else text
 
 
 def _encoded(tokenizer: Any, texts: Sequence[str], offsets: bool = False, written: bool = False) -> Any:
@@ -132,6 +140,29 @@ def spans(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
     step = room - overlap
     starts = [*range(0, length - room, step), length - room]
     return [(start, start + room) for start in starts]
+
+
+def pieces(tokenizer: Any, ids: Sequence[int], room: int) -> list[tuple[int, int]]:
+    """(start, end) of parts of a text that share nothing and together are all of it, each of at most `room` tokens.
+
+    A part ends with a sentence where one ends in its second half, else between two words, else where it is full.
+    """
+    found, start = [], 0
+    while len(ids) - start > room:
+        ends = range(start + room, start + (room + 1) // 2 - 1, -1)
+        tokens = tokenizer.convert_ids_to_tokens(list(ids[start : start + room + 1]))
+        ranks = [_rank(tokenizer, ids[end - 1], tokens[end - start]) for end in ends]
+        end = ends[ranks.index(max(ranks))]
+        found.append((start, end))
+        start = end
+    return [*found, (start, len(ids))]
+
+
+def _rank(tokenizer: Any, last: int, following: str) -> int:
+    """How good a place it is to cut: 2 after a sentence, 1 before a word, 0 elsewhere."""
+    if tokenizer.decode([last]).rstrip().endswith(SENTENCE_ENDS):
+        return 2
+    return int(following.startswith(WORD_BEGINS))
 
 
 def encode(

@@ -75,7 +75,7 @@ class Examples:
             [self.lines[i] for i in numbers],
             [self.ids[i] for i in numbers] if self.ids else [],
             [self.languages[i] for i in numbers] if self.languages else [],
-            {"read": len(numbers)},
+            self.counts | {"read": len(numbers)},
         )
 
     def place(self, position: int) -> str:

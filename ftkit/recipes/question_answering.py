@@ -265,7 +265,7 @@ class QuestionAnswering:
         inferred.append(("scores", {"squad": "as SQuAD's script", "cmrc": "as CMRC 2018's script"}[rule]))
         record = replace(record, head=head, unanswerable=unanswerable, rule=rule)
         if head == "text":
-            return replace(record, **models.writing(config, tokenizer, recipe.text, beams=1))
+            return replace(record, **models.writing(config, tokenizer, recipe.text, beams=1, seed=recipe.seed))
         longest = wanted.longest_answer
         if longest == "auto":
             texts = [answer for answers in train.labels for answer, _ in answers[:1]]

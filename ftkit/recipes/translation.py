@@ -7,6 +7,8 @@ Marian, the names of the languages for others) is the template of a target.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -34,6 +36,7 @@ WORST = 20  # errors that are listed
 SOURCE_NAMES = ("source", "src", "原文", "源文")
 TARGET_NAMES = ("target", "tgt", "translation", "译文")
 AMBIGUOUS = {"id", "no", "is"}  # codes of languages that are more often something else as the name of a column
+PEEK = 100  # rows that tell whether a column holds texts
 LEAST_UPDATES, LEAST_EPOCHS, MOST_EPOCHS = 1000, 3, 10
 NEW_UPDATES, NEW_MOST_EPOCHS = 10_000, 40  # of a model that has learned nothing yet
 
@@ -95,7 +98,7 @@ class Translation:
     def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
         """Languages that are asked for, or two columns named by languages."""
         asked = recipe.languages.source is not None or recipe.languages.targets is not None
-        return asked or len(_language_columns(columns)) >= 2
+        return asked or len(_language_columns(columns, rows)) >= 2
 
     def columns(
         self,
@@ -114,7 +117,7 @@ class Translation:
         """
         source, targets = _asked(recipe, record)
         wanted = [code for code in (source, *(targets or ())) if code]
-        named = _language_columns(columns, also=wanted)
+        named = _language_columns(columns, rows, also=wanted)
         found = {("source" if role == "source" else _code(role)): column for role, column in given.items()}
         for role, column in found.items():
             if column not in columns:
@@ -122,10 +125,18 @@ class Translation:
                     f"there is no column {column!r} for {role}; the columns are {', '.join(columns)}",
                     f"--column {role}=NAME takes one of them",
                 )
+        if source in named and found.get("source", named[source]) not in (named[source], *_unnamed(columns)):
+            raise UserError(
+                f"the column of the source is {found['source']!r}, and its language {source} has the column "
+                f"{named[source]!r}",
+                f"Say both: --from CODE --column source={named[source]}",
+            )
         if "source" not in found:
             found |= _source_column(source, targets, named, columns, rows, labelled)
         if not labelled:
             return {"source": found["source"]}
+        if targets is not None:
+            found = {role: column for role, column in found.items() if role == "source" or role in targets}
         language = source or next((code for code, column in named.items() if column == found["source"]), None)
         rest = [column for column in columns if column not in found.values()]
         if targets is None:
@@ -135,7 +146,9 @@ class Translation:
                 found[code] = named[code]
         lacking = [code for code in targets if code not in found]
         others = [column for column in rest if column not in found.values()]
-        alone = [column for column in others if column.strip().casefold() in TARGET_NAMES] or others
+        alone = [column for column in others if column.strip().casefold() in TARGET_NAMES]
+        if not alone and len(columns) == 2 and not (record and named):  # of rows to be scored nothing is guessed
+            alone = [column for column in others if column.strip().casefold() not in AMBIGUOUS]
         if len(lacking) == 1 and len(alone) == 1:
             found[lacking.pop()] = alone[0]
         if record is not None and len(lacking) < len(targets):
@@ -238,7 +251,7 @@ class Translation:
             record,
             templates={code: asdict(template) for code, template in templates.items()},
             untrained=models.untrained(config),
-            **models.writing(config, tokenizer, recipe.text, beams=4),
+            **models.writing(config, tokenizer, recipe.text, beams=4, seed=recipe.seed),
         )
 
     def align(self, examples: Examples, record: TranslationRecord) -> None:
@@ -538,7 +551,11 @@ class Translation:
         """
         table = load.load(source, options)
         codes = list(dict.fromkeys(examples.languages))
-        named = _language_columns(table.columns, also=codes)
+        named = _language_columns(table.columns, table.rows, also=codes)
+        for column in table.columns:  # of ftkit's own answers beside the columns of their file
+            code = re.sub(r"^(predicted_)+", "", column)
+            if code != column and languages.is_code(code):
+                named[_code(code)] = column
         if len(table.columns) == 1 and len(codes) == 1:
             named = {codes[0]: table.columns[0]}
         lacking = [code for code in codes if code not in named]
@@ -547,11 +564,15 @@ class Translation:
                 f"{source} has no column for {', '.join(lacking)}; it has {', '.join(table.columns)}",
                 "Name the columns by their languages",
             )
-        by_row = {row.number: row for row in table.rows}
-        if set(by_row) < set(examples.rows) or len(by_row) != len(set(examples.rows)):
+        wanted = sorted(set(examples.rows))
+        if len(table.rows) == examples.counts["read"]:
+            by_row = {row.number: row for row in table.rows}
+        elif len(table.rows) == len(wanted):
+            by_row = dict(zip(wanted, table.rows, strict=True))
+        else:
             raise UserError(
-                f"{source} has {len(table.rows)} translations for the {len(set(examples.rows))} rows of "
-                f"{examples.source}",
+                f"{source} has {len(table.rows)} translations for the {examples.counts['read']} rows of "
+                f"{examples.source}" + (f", {len(wanted)} of which have a reference" if len(wanted) else ""),
                 "Give one translation a row, in the order of the data",
             )
         texts = [
@@ -578,18 +599,34 @@ def _asked(recipe: Recipe | None, record: TranslationRecord | None) -> tuple[str
         return None, None
     section = recipe.languages
     source = None if section.source is None else _code(section.source)
-    targets = None if section.targets is None else list(dict.fromkeys(map(_code, section.targets)))
+    targets = None if section.targets is None else list(map(_code, section.targets))
+    for code in targets or ():
+        if (targets or []).count(code) > 1:
+            given = [each for each in section.targets or () if _code(each) == code]
+            raise UserError(f"{' and '.join(given)} are both {languages.find(code).name} here", "Give each target once")
     return source, targets
 
 
-def _language_columns(columns: Sequence[str], also: Sequence[str] = ()) -> dict[str, str]:
-    """The columns that are named by a language: code -> column. Names such as "id" count only if asked for."""
+def _language_columns(columns: Sequence[str], rows: Sequence[Row], also: Sequence[str] = ()) -> dict[str, str]:
+    """The columns that are named by a language: code -> column.
+
+    Names such as "id" count if they are asked for, or if most of their first cells have several words.
+    """
     found: dict[str, str] = {}
     for column in columns:
         name = column.strip()
-        if languages.is_code(name) and (name.casefold() not in AMBIGUOUS or _code(name) in also):
+        if not languages.is_code(name):
+            continue
+        cells = [text_of(row.cells.get(column)) or "" for row in rows[:PEEK]]
+        words = sum(any(map(str.isalpha, cell)) and " " in cell.strip() for cell in cells)
+        if name.casefold() not in AMBIGUOUS or _code(name) in also or 2 * words > len(cells):
             found.setdefault(_code(name), column)
     return found
+
+
+def _unnamed(columns: Sequence[str]) -> list[str]:
+    """The columns that are not named by a language."""
+    return [column for column in columns if not languages.is_code(column.strip())]
 
 
 def _source_column(
@@ -610,8 +647,8 @@ def _source_column(
     if source is None and others:
         return {"source": others.get("en") or next(iter(others.values()))}
     if source is not None and (not labelled or len(columns) == 2):
-        free = [column for column in columns if column not in named.values()] or list(columns)
-        if labelled or len(free) == 1:
+        free = [column for column in columns if column not in named.values()]
+        if free and (labelled or len(free) == 1):
             return {"source": free[0]}
         texts = {column: mean_length(rows, column) for column in free}
         if max(texts.values(), default=0) > 0:
@@ -662,7 +699,7 @@ def _templates(config: Any, tokenizer: Any, source: Language, into: Mapping[str,
             )
         name = languages.mbart_code
     elif "__en__" in vocabulary:
-        name = _m2m_code
+        name = functools.partial(_m2m_code, vocabulary=vocabulary)
     elif config.model_type in ("t5", "mt5", "umt5"):
         return {code: Template(before=languages.t5_prefix(source, target)) for code, target in into.items()}
     elif any(token.startswith(">>") and token.endswith("<<") for token in vocabulary):
@@ -675,16 +712,20 @@ def _templates(config: Any, tokenizer: Any, source: Language, into: Mapping[str,
             for code, target in into.items()
         }
     before = known(name(source), source)
-    return {code: Template(before=before, answer=known(name(target), target)) for code, target in into.items()}
+    found = {code: Template(before=before, answer=known(name(target), target)) for code, target in into.items()}
+    if len(set(found.values())) < len(found):
+        raise UserError(f"this model has one code for two of {', '.join(into)}", "Choose one of them, or another model")
+    return found
 
 
-def _m2m_code(language: Language) -> str:
-    return f"__{language.code.partition('-')[0]}__"
+def _m2m_code(language: Language, vocabulary: Mapping[str, int]) -> str:
+    codes = [f"__{code}__" for code in (language.code.partition("-")[0], *language.others)]
+    return next((code for code in codes if code in vocabulary), codes[0])
 
 
 def _marian_token(vocabulary: Mapping[str, int], language: Language) -> str:
     """The token by which a Marian model of several targets names a language."""
-    tokens = (f">>{language.code}<<", *languages.marian_tokens(language))
+    tokens = (f">>{language.code}<<", f">>{language.code.replace('-', '_')}<<", *languages.marian_tokens(language))
     token = next((token for token in tokens if token in vocabulary), None)
     if token is None:
         have = sorted(t for t in vocabulary if t.startswith(">>") and t.endswith("<<"))
@@ -724,6 +765,7 @@ def _means(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     copies = [part["baselines"]["copy"] for part in parts]
     return {
         "n": sum(part["n"] for part in parts),
+        "signatures": {line: line for part in parts for line in part["signatures"].values()},
         "scores": scores(parts),
         "baselines": {
             "copy": {

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ftkit import models
+from ftkit.config import TextSection
 from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.heads.base import Rows
@@ -315,7 +316,8 @@ def test_sampled_answers_are_the_same_again_and_others_under_another_seed(
 
     first = write(head, model, features)
     torch.rand(3)
-    again, other = write(head, model, features), write(replace(head, seed=1), model, features)
+    reseeded = replace(head, decoding=replace(head.decoding, seed=1))
+    again, other = write(head, model, features), write(reseeded, model, features)
 
     assert first.tolist() == again.tolist()
     assert first.tolist() != other.tolist()
@@ -377,3 +379,59 @@ def test_mixed_precision_changes_the_answers_of_a_trained_model_little(learned: 
         mixed = write(head, model, features)
     np.testing.assert_allclose(mixed[:, 0], exact[:, 0], atol=0.1)
     assert np.mean([a == b for a, b in zip(mixed[:, 1:].tolist(), exact[:, 1:].tolist(), strict=True)]) >= 0.8
+
+
+def test_a_decoder_answers_short_and_long_rows_together_within_its_window(
+    checkpoint_of: CheckpointOf,
+) -> None:
+    """Left to itself, generation goes on with the longest row for as long as the shortest may go on."""
+    made, model = make(checkpoint_of, "gpt2")
+    head = replace(made, max_length=tiny.POSITIONS)
+    long, short = " ".join(["cat"] * 85), "was there"
+    rows = [("", "", f" {text}") for text in (long, short, long, short)]
+    features = head.encode(rows)
+
+    together = head.outputs(model, features, np.arange(4), CPU).detach()
+
+    for row in range(4):
+        alone = head.outputs(model, features, np.asarray([row]), CPU).detach()
+        assert alone[0, 1:].tolist() == together[row, 1:].tolist()
+        assert float(alone[0, 0]) == pytest.approx(float(together[row, 0]), abs=1e-4)
+
+
+def test_a_long_source_is_translated_in_pieces_that_share_nothing(checkpoint_of: CheckpointOf) -> None:
+    made, _ = make(checkpoint_of, "t5")
+    head = replace(made, overlap=0, templates={"": Template()})
+    words = [tiny.FILLER[n % len(tiny.FILLER)] for n in range(300)]
+
+    features = head.encode([("", "", " ".join(words))])
+
+    pieces = [features.tokens[a:b] for a, b in pairwise(features.starts.tolist())]
+    assert len(pieces) > 3
+    read = " ".join(head.tokenizer.decode(piece, skip_special_tokens=True) for piece in pieces)
+    assert read.split() == words
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"temperature": 0.5}, "text.temperature would have no effect"),
+        ({"top_p": 0.5}, "text.top_p would have no effect"),
+        ({"length_penalty": 2.0, "beams": 1}, "text.length_penalty would have no effect"),
+        ({"sample": True, "beams": 4}, "tokens are drawn, or looked for with beams"),
+    ],
+)
+def test_settings_of_decoding_that_would_have_no_effect_are_refused(
+    checkpoint_of: CheckpointOf, settings: dict[str, Any], said: str
+) -> None:
+    config = models.load_config(checkpoint_of("t5"))
+    with pytest.raises(UserError, match=said):
+        models.writing(config, None, TextSection(**settings), beams=4, seed=0)
+
+
+def test_the_seed_of_the_recipe_is_the_seed_of_what_is_drawn(checkpoint_of: CheckpointOf) -> None:
+    config = models.load_config(checkpoint_of("t5"))
+
+    found = models.writing(config, None, TextSection(sample=True), beams=4, seed=7)["decoding"]
+
+    assert (found["seed"], found["beams"]) == (7, 1)

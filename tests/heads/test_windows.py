@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
 from ftkit.data.features import Features
 from ftkit.errors import UserError
@@ -352,3 +354,28 @@ def test_minilm_does_not_know_most_of_a_chinese_review(minilm: Any) -> None:
     lines = (SHARED / "chnsenticorp" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:201]
     features = encode(minilm, *[(line.split("\t")[1],) for line in lines], max_length=512)
     assert 0.5 < features.unknown_share < 0.75
+
+
+SENTENCES = "the cat was there. an apple was there! and then some hammer was there, and the saw was there at last"
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt2", "bert"])
+@pytest.mark.parametrize("room", [4, 7, 12, 30, 500])
+def test_the_pieces_of_a_text_are_all_of_it_once(checkpoint_of: Callable[[str], Path], family: str, room: int) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint_of(family))
+    [ids] = windows.raw_ids(tokenizer, [" ".join([SENTENCES] * 4)])
+
+    found = windows.pieces(tokenizer, ids, room)
+
+    assert [token for start, end in found for token in ids[start:end]] == ids
+    assert all(0 < end - start <= room for start, end in found)
+
+
+def test_a_piece_ends_with_a_sentence_or_else_with_a_word(checkpoint_of: Callable[[str], Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint_of("t5"))
+    [ids] = windows.raw_ids(tokenizer, [SENTENCES])
+
+    texts = [tokenizer.decode(ids[start:end]) for start, end in windows.pieces(tokenizer, ids, 14)]
+
+    assert texts[0] == "the cat was there. an apple was there!"
+    assert " ".join(texts).split() == SENTENCES.split()

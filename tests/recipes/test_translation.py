@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ftkit import config
+from ftkit import config, languages
 from ftkit.config import Recipe
-from ftkit.data.files import Row
+from ftkit.data.files import ReadOptions, Row
 from ftkit.data.load import Table
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
-from ftkit.recipes.translation import Translation, TranslationRecord, Translations
+from ftkit.recipes.translation import Translation, TranslationRecord, Translations, _templates
 
 TASK = Translation()
 
@@ -27,8 +28,14 @@ def recipe(**languages: Any) -> Recipe:
     return Recipe(languages=config.LanguagesSection(**languages))
 
 
-def columns(names: list[str], asked: Recipe | None = None, given: dict[str, str] | None = None, **more: Any) -> Any:
-    some = rows({name: f"a text in {name}" for name in names})
+def columns(
+    names: list[str],
+    asked: Recipe | None = None,
+    given: dict[str, str] | None = None,
+    numbers: bool = False,
+    **more: Any,
+) -> Any:
+    some = rows({name: "7" if numbers else f"a text in {name}" for name in names})
     return TASK.columns(given or {}, names, some, recipe=asked or Recipe(), **more)
 
 
@@ -53,8 +60,8 @@ def test_names_and_codes_of_other_models_are_languages_too() -> None:
 
 
 def test_a_column_named_id_is_no_indonesian_unless_asked_for() -> None:
-    assert columns(["id", "en", "de"]) == {"source": "en", "de": "de"}
-    assert columns(["id", "en"], recipe(source="en", targets=["id"])) == {"source": "en", "id": "id"}
+    assert columns(["id", "en", "de"], numbers=True) == {"source": "en", "de": "de"}
+    assert columns(["id", "en"], recipe(source="en", targets=["id"]), numbers=True) == {"source": "en", "id": "id"}
 
 
 def test_languages_that_are_asked_for_are_taken() -> None:
@@ -83,11 +90,32 @@ def test_columns_that_are_given_win() -> None:
         (["en", "de"], recipe(targets=["fr", "cs"]), {}, "no column was found for fr, cs"),
         (["en", "de"], Recipe(), {"fr": "french"}, "there is no column 'french' for fr"),
         (["en", "de"], Recipe(), {"xx": "de"}, "'xx' is the code of no language"),
+        (["id", "en"], recipe(source="en", targets=["de"]), {}, "no column was found for de"),
+        (["en", "de"], recipe(source="de", targets=["en"]), {"source": "en"}, "the column of the source is 'en', and"),
+        (["en", "de"], recipe(source="en", targets=["pt-PT", "pt-BR"]), {}, "pt-PT and pt-BR are both Portuguese"),
     ],
 )
 def test_what_cannot_be_found_is_told(names: list[str], asked: Recipe, given: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         columns(names, asked, given)
+
+
+def test_of_the_targets_in_a_recipe_those_that_are_asked_for_are_taken() -> None:
+    saved = {"source": "en", "de": "de", "fr": "fr"}
+    assert columns(["en", "de", "fr"], recipe(source="en", targets=["fr"]), saved) == {"source": "en", "fr": "fr"}
+
+
+def test_a_column_named_no_with_texts_in_it_is_norwegian() -> None:
+    assert columns(["en", "no"]) == {"source": "en", "nb": "no"}
+    assert TASK.recognises(Recipe(), ["is", "en"], rows({"is": "Þetta er texti", "en": "this is a text"}))
+
+
+def test_in_rows_to_be_scored_or_translated_nothing_is_guessed() -> None:
+    with pytest.raises(UserError, match="no column was found for de"):
+        columns(["en", "domain"], record=record())
+    with pytest.raises(UserError, match="no column was found for the source language"):
+        columns(["fr", "de"], labelled=False, record=record())
+    assert columns(["column1", "column2"], record=record()) == {"source": "column1", "de": "column2"}
 
 
 def test_a_file_to_predict_needs_the_source_alone() -> None:
@@ -233,3 +261,76 @@ def test_a_file_without_a_training_says_its_languages_by_its_columns() -> None:
     table = Table("f", ("en", "de"), rows({"en": "a", "de": "b"}), (), "")
     found = TASK.foreign_record(table, Recipe())
     assert (found.source, found.targets) == ("en", ["de"])
+
+
+ANSWERS = {
+    "all rows": ("eins", "zwei", "drei"),
+    "rows with a reference": ("eins", "drei"),
+}
+
+
+@pytest.mark.parametrize("lines", ANSWERS.values(), ids=ANSWERS)
+def test_another_system_may_leave_out_rows_without_a_reference(tmp_path: Any, lines: tuple[str, ...]) -> None:
+    data = rows({"en": "one", "de": "1"}, {"en": "two", "de": ""}, {"en": "three", "de": "3"})
+    examples = TASK.examples("test.tsv", data, record())
+    path = tmp_path / "answers.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+    assert TASK.foreign_answers(str(path), ReadOptions(), examples, record()).texts == ["eins", "drei"]
+
+
+def test_another_system_with_too_few_lines_is_refused(tmp_path: Any) -> None:
+    examples = TASK.examples("test.tsv", rows(*({"en": "one", "de": "1"},) * 3), record())
+    (tmp_path / "answers.txt").write_text("eins\nzwei\n")
+
+    with pytest.raises(UserError, match=r"has 2 translations for the 3 rows of test\.tsv"):
+        TASK.foreign_answers(str(tmp_path / "answers.txt"), ReadOptions(), examples, record())
+
+
+def test_ftkits_own_answers_are_not_taken_for_the_references_beside_them(tmp_path: Any) -> None:
+    examples = TASK.examples("test.tsv", rows({"en": "one", "de": "eins"}), record())
+    (tmp_path / "out.tsv").write_text("en\tde\tpredicted_de\tpredicted_error\none\teins\tUnsinn\t\n")
+
+    assert TASK.foreign_answers(str(tmp_path / "out.tsv"), ReadOptions(), examples, record()).texts == ["Unsinn"]
+
+
+class Vocabulary:
+    """As much of a tokenizer as the codes of languages need."""
+
+    def __init__(self, *tokens: str) -> None:
+        self.tokens = tokens
+
+    def get_vocab(self) -> dict[str, int]:
+        return dict.fromkeys(self.tokens, 0)
+
+
+def told(vocabulary: Vocabulary, *targets: str) -> dict[str, str]:
+    into = {code: languages.find(code) for code in targets}
+    config = SimpleNamespace(model_type="m2m_100", is_encoder_decoder=True)
+    found = _templates(config, vocabulary, languages.find("en"), into)
+    return {code: template.answer or template.before for code, template in found.items()}
+
+
+def test_a_language_in_its_other_script_is_another_one() -> None:
+    assert told(Vocabulary(">>srp_Cyrl<<", ">>srp_Latn<<"), "sr-Latn") == {"sr-Latn": ">>srp_Latn<<"}
+    assert told(Vocabulary("eng_Latn", "srp_Cyrl"), "sr") == {"sr": "srp_Cyrl"}
+    with pytest.raises(UserError, match=r"NLLB-200 does not know Serbian \(Latn\)"):
+        told(Vocabulary("eng_Latn", "srp_Cyrl"), "sr-Latn")
+
+
+def test_m2m_names_languages_by_older_codes_and_cannot_tell_scripts_apart() -> None:
+    model = Vocabulary("__en__", "__no__", "__ns__", "__zh__")
+    assert told(model, "nb", "nso") == {"nb": "__no__", "nso": "__ns__"}
+    with pytest.raises(UserError, match="one code for two of zh, zh-Hant"):
+        told(model, "zh", "zh-Hant")
+
+
+def test_a_new_marian_model_may_name_a_script_with_either_sign() -> None:
+    assert told(Vocabulary(">>zh_Hant<<"), "zh-Hant") == {"zh-Hant": ">>zh_Hant<<"}
+    assert told(Vocabulary(">>zh-Hant<<"), "zh-Hant") == {"zh-Hant": ">>zh-Hant<<"}
+
+
+def test_what_was_counted_on_the_way_is_not_lost_where_rows_are_taken() -> None:
+    examples = TASK.examples("a.tsv", rows({"en": "one", "de": "1"}, {"en": "two", "de": ""}), record())
+
+    assert examples.take([0]).counts == {"read": 1, "rows without a text in de": 1}

@@ -43,13 +43,14 @@ def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None
     parent, stage = folder.parent, folder.with_name(f".{folder.name}.partial")
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        for litter in parent.glob(".*.partial"):  # of a process that was killed; there is one writer at a time
+            shutil.rmtree(litter, ignore_errors=True)
         free = shutil.disk_usage(parent).free
         if needed_bytes > free:
             raise UserError(
                 f"a checkpoint needs {needed_bytes / 1e6:,.0f} MB; the disk of {parent} has {free / 1e6:,.0f} MB free",
                 "Free some space and go on with: ftkit train --resume RUN",
             )
-        shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()
         fill(stage)
         hashes = {path.name: _hash(path) for path in sorted(stage.iterdir())}
@@ -59,7 +60,7 @@ def write(folder: Path, needed_bytes: int, fill: Callable[[Path], None]) -> None
             path.chmod(readable)
             _sync(path)
         _sync(stage)
-        if folder.exists():  # the same update, reached again after a resume
+        if folder.exists():  # damaged, or a best model that no checkpoint refers to yet
             shutil.rmtree(folder)
         os.replace(stage, folder)
         _sync(parent)
@@ -95,19 +96,28 @@ def damage(folder: Path) -> str | None:
 def newest(parent: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint to resume from whose files are whole, and what is wrong with newer ones.
 
-    A checkpoint is whole together with the best model that it refers to.
+    A checkpoint is whole together with the best model that it refers to. Where none is, the newest one with
+    damage to its best model alone will do; that model is then forgotten.
     """
     problems: list[str] = []
+    without_best = None
     for folder in sorted(parent.glob("update-*"), reverse=True):
         problem = damage(folder)
         if problem is None:
             best = _best_of(folder)
-            problem = damage(parent / best) if best else None
-            problem = f"its best model {best}: {problem}" if problem else None
-        if problem is None:
-            return folder, problems
+            if not best or (problem := damage(parent / best)) is None:
+                return folder, problems
+            without_best = without_best or folder
+            problem = f"its best model {best}: {problem}"
         problems.append(f"{folder.name}: {problem}")
-    return None, problems
+    return without_best, problems
+
+
+def forget_later(parent: Path, name: str) -> None:
+    """Removes the checkpoints after one that is resumed from: they are damaged, or belong to an earlier attempt."""
+    for folder in parent.glob("update-*"):
+        if folder.name > name:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def snapshot(model: Any, optimizer: torch.optim.Optimizer, keep: bool = True) -> tuple[dict[str, torch.Tensor], bool]:

@@ -59,7 +59,8 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
         try:
             return _fit(target, prepared, None, quiet, tell)
         except UserError:
-            if not target.model.is_dir() and not any((target.folder / "checkpoints").glob("*")):
+            log = target.folder / "log.jsonl"
+            if not target.model.is_dir() and not (log.exists() and log.stat().st_size):
                 shutil.rmtree(target.folder, ignore_errors=True)  # it never came to learn anything
             raise
 
@@ -89,11 +90,11 @@ def resume(
         written = config.read(target.folder / "recipe.yaml")
         before = config.resolve(written)
         prepared = preparation.prepare(config.resolve([*written, *changes]))
-        prepared.recipe = prepared.recipe.model_copy(update={"out": before.out})
+        recipe = prepared.recipe = prepared.recipe.model_copy(update={"out": before.out})
         now = {
-            "recipe": prepared.recipe.model_dump(exclude={"hardware"}),
+            "recipe": recipe.model_dump(exclude={"hardware"}),
             "data": json.loads(json.dumps(preparation.facts(prepared))),
-            "environment": environment(prepared.recipe),
+            "environment": environment(recipe),
         }
         then = {
             "recipe": before.model_dump(exclude={"hardware"}),
@@ -118,8 +119,10 @@ def resume(
                 "processes": (then["environment"]["processes"], now["environment"]["processes"]),
             },
         )
-        target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
-        target.write_json("environment.json", now["environment"] | {"resumed_despite": changed})
+        faster = differences({"hardware": before.hardware.model_dump()}, {"hardware": recipe.hardware.model_dump()})
+        despite = [*then["environment"]["resumed_despite"], *changed, *faster]
+        target.write_json("environment.json", now["environment"] | {"resumed_despite": despite})
+        target.write_text("recipe.yaml", config.to_yaml(recipe))
         return _fit(target, prepared, newest, quiet, tell, trained)
 
 
@@ -168,7 +171,7 @@ def _fit(
     Args:
         trained: the facts about a training that had ended when its scoring was interrupted.
     """
-    from ftkit.training import save_rows
+    from ftkit.training import save_rows, tidy
 
     recipe, task = prepared.recipe, prepared.task
     facts = target.read_json("data.json")
@@ -176,6 +179,8 @@ def _fit(
     shutil.rmtree(target.work, ignore_errors=True)
     target.work.mkdir()
     try:
+        if trained:
+            tidy(target)
         for split, rows in prepared.rows.items():
             save_rows(rows, target.work, split)
         if task.scores_texts:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from ftkit.errors import UserError
 
 # How torch's own allocator, oneDNN and C++ say that there is no memory.
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 NO_MEMORY = re.compile(r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc")
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 
@@ -169,10 +171,32 @@ def leave() -> None:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be had without pushing anything out."""
+    """Bytes of main memory that can be had without pushing anything out, on this machine and in this container."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return min([int(psutil.virtual_memory().available), *_left_in_groups(Path("/proc/self/cgroup"), CONTROL_GROUPS)])
+
+
+def _left_in_groups(memberships: Path, root: Path) -> list[int]:
+    """What the control groups of this process leave it, version 2 and 1; [] where there are none."""
+    try:
+        lines = [line.split(":", 2) for line in memberships.read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for _, kinds, path in lines:
+        if kinds not in ("", "memory"):
+            continue
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        for folder in (root / kinds / path.lstrip("/"), root / kinds):  # containers often see only their own root
+            with contextlib.suppress(OSError, ValueError):
+                limit, used = (int((folder / name).read_text()) for name in names)
+                cached = re.search(
+                    r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE
+                )
+                left.append(max(0, limit - used + (int(cached[1]) if cached else 0)))
+                break
+    return left
 
 
 def out_of_memory(error: BaseException) -> bool:

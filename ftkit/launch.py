@@ -135,7 +135,9 @@ def join(device: str) -> int | None:
         while (job := here.share(None))["verb"] != "stop":
             work(job, devices.open_devices(device, job["precision"]))
         return int(job["code"])
-    except UserError:  # rank 0 meets the same one, and tells it
+    except UserError as error:
+        if error.alone:  # else rank 0 meets the same one, and tells it
+            print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
         devices.leave()

@@ -268,7 +268,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
             _set_dropout(part, dropout)
     for key, value in config.to_dict().items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if "drop" in key and "layerdrop" not in key and number:
+        if "drop" in key and number and ("layerdrop" not in key or dropout == 0):
             setattr(config, key, dropout)
 
 

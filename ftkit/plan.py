@@ -106,7 +106,7 @@ def learning_rate_factor(update: int, total: int, warmup: float, schedule: str) 
         return (update + 1) / (rising + 1)
     if schedule == "constant":
         return 1.0
-    progress = (update - rising) / max(1, total - rising)
+    progress = min(1.0, (update - rising) / max(1, total - rising))
     if schedule == "cosine":
         return float(0.5 * (1 + np.cos(np.pi * progress)))
     return 1.0 - progress

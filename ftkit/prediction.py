@@ -120,7 +120,9 @@ def _every_batch(
                 if not out_of_memory(error):
                     raise
             if len(items) == 1:
-                raise UserError(f"not even one window of {longest} tokens fits into memory", "Use a smaller model")
+                raise UserError(
+                    f"not even one window of {longest} tokens fits into memory", "Use a smaller model", alone=True
+                )
             room = len(items) * longest // 2
         middle = len(items) // 2
         for half in (items[:middle], items[middle:]):

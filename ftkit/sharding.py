@@ -24,6 +24,8 @@ from ftkit.errors import UserError
 def shard(model: nn.Module, devices: Devices) -> None:
     """Spreads a model over the processes and their devices, layer by layer; what is in no layer is a unit of its own.
 
+    Layers are not dropped any more (LayerDrop): each process would drop others, and wait for those of the rest.
+
     Raises:
         UserError: there is one process, or the precision is fp16, whose loss scaling knows no shards.
     """
@@ -32,12 +34,17 @@ def shard(model: nn.Module, devices: Devices) -> None:
     if devices.precision == "fp16":
         raise UserError("a sharded model cannot be trained in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(devices.device.type, (devices.world,))
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    if hasattr(model, "generate"):
+        register_fsdp_forward_method(model, "generate")  # may come before any other call
+    parts: list[Any] = [module for module in model.modules() if hasattr(module, "layerdrop")]
+    for part in parts:
+        part.layerdrop = 0.0
     for unit in _units(model):  # gradients are summed: the loss of an update has been divided by its weight already
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other
@@ -81,16 +88,21 @@ def part_of(tensor: torch.Tensor, like: Any) -> torch.Tensor:
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def state_dict(model: nn.Module) -> dict[str, torch.Tensor] | None:
-    """The whole weights of a sharded model in main memory, None if it is not sharded; every process has to ask."""
+def state_dict(model: nn.Module, keep: bool) -> dict[str, torch.Tensor] | None:
+    """The whole weights of a sharded model in main memory, None if it is not sharded; every process has to ask.
+
+    Args:
+        keep: whether this process wants them; if not, it gets an empty dict.
+    """
     if not _units(model):
         return None
     found: dict[int, torch.Tensor] = {}  # tied weights stay one tensor
     named = model.state_dict(keep_vars=True)
-    for tensor in named.values():
-        if id(tensor) not in found:
-            found[id(tensor)] = gathered(tensor.detach()).cpu()
-    return {name: found[id(tensor)] for name, tensor in named.items()}
+    for tensor in {id(tensor): tensor for tensor in named.values()}.values():
+        whole = gathered(tensor.detach())
+        if keep:
+            found[id(tensor)] = whole.cpu()
+    return {name: found[id(tensor)] for name, tensor in named.items()} if keep else {}
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

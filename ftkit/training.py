@@ -134,7 +134,9 @@ class Fitting:
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            raise UserError("the optimizer's state does not fit into memory", "Use a smaller model") from None
+            raise UserError(
+                "the optimizer's state does not fit into memory", "Use a smaller model", alone=True
+            ) from None
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -178,8 +180,9 @@ class Fitting:
             if self.sharded:  # the others are waiting within the model's layers, and cannot be told
                 raise UserError(
                     f"memory ran out at update {self.done + 1}; a sharded update cannot be cut finer and done again",
-                    "Go on from the last checkpoint with smaller micro-batches: ftkit train --resume RUN --set "
+                    "Go on with smaller micro-batches: ftkit train --resume RUN --set "
                     f"hardware.tokens_per_microbatch={self.token_budget // 2}",
+                    alone=True,
                 ) from None
             return 0.0, True
         return loss_sum.item(), False
@@ -231,6 +234,7 @@ class State:
         loss_scale: the state of fp16's loss scaling.
         seconds: spent in updates.
         log_bytes: length of log.jsonl; what a killed process wrote after it is cut off.
+        updates_of_epoch: of which an epoch consists.
     """
 
     epoch: int = 0
@@ -243,6 +247,7 @@ class State:
     loss_scale: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     log_bytes: int = 0
+    updates_of_epoch: int = 0
 
 
 @dataclass
@@ -294,8 +299,18 @@ class Course:
             self.state.epoch, self.state.number = epoch + 1, 0
             self.save(after=60)
         self.finish_writing()
+        self._end_if_asked()
         if self.state.best_epoch < 0:
             raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
+
+    def _end_if_asked(self) -> None:
+        """Ends with a checkpoint if a signal came when no update and no evaluation was there to hear it."""
+        asked = torch.tensor(flags(self.stop.number), dtype=torch.float64)
+        self.devices.sum([asked])
+        if number := heard(asked.tolist()):
+            self.save()
+            self.finish_writing()
+            raise Stopped(number)
 
     def _update(self, epoch: int, number: int, rows: NDArray[np.int64]) -> None:
         before = time.perf_counter()
@@ -334,7 +349,7 @@ class Course:
             self.state.best_epoch, self.state.best_score = epoch, score
             self.state.best_folder = f"best-{self.fitting.done:08}"
             self.finish_writing()
-            weights = sharding.state_dict(self.fitting.model)
+            weights = sharding.state_dict(self.fitting.model, keep=self.devices.main)
             with self.devices.main_alone():
                 if self.devices.main:
                     self._keep_best(weights, outputs)
@@ -380,6 +395,7 @@ class Course:
         self.state.token_budget = self.fitting.token_budget
         self.state.loss_scale = self.fitting.scaler.state_dict()
         self.state.log_bytes = self.log.bytes()
+        self.state.updates_of_epoch = self.fitting.total_updates // self.fitting.epochs
         tensors, copied = checkpoint.snapshot(self.fitting.model, self.fitting.optimizer, keep=self.devices.main)
         if not self.devices.main:
             return
@@ -388,9 +404,14 @@ class Course:
             wait([self.writing])
 
     def _write(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Writes a checkpoint; older ones go once it has been read back and is whole."""
-        folder = self.folder / f"update-{state['done']:08}"
-        checkpoint.save_training(folder, tensors, state)
+        """Writes a checkpoint; older ones go once it has been read back and is whole.
+
+        One that is there already is never written again: it is the one that this training went on from.
+        """
+        scored = "" if state["number"] else f"-epoch-{state['epoch']}"  # after the evaluation of that epoch
+        folder = self.folder / f"update-{state['done']:08}{scored}"
+        if checkpoint.damage(folder) is not None:
+            checkpoint.save_training(folder, tensors, state)
         if checkpoint.damage(folder) is None:
             checkpoint.prune(self.folder, state["best_folder"])
 
@@ -412,12 +433,27 @@ class Course:
                 self.writing.result()
 
     def load(self, folder: Path) -> None:
-        """Goes on from a checkpoint."""
+        """Goes on from a checkpoint.
+
+        Where an epoch has another number of updates than it had (`--resume-anyway`), what has been done is counted
+        in parts of an epoch. If the best model is damaged it is forgotten; after the last epoch this one's model,
+        which is the checkpoint's, is scored again.
+        """
         state = checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer)
         try:
             self.state = State(**state)
         except TypeError as error:
             raise UserError(f"the checkpoint {folder} does not fit this training: {error}", "Train again") from None
+        updates_of_epoch = self.fitting.total_updates // self.fitting.epochs
+        if self.state.updates_of_epoch not in (0, updates_of_epoch):
+            self.state.number = round(self.state.number * updates_of_epoch / self.state.updates_of_epoch)
+            self.state.done = self.state.epoch * updates_of_epoch + self.state.number
+        if self.state.best_folder and checkpoint.damage(self.folder / self.state.best_folder) is not None:
+            self.state.best_epoch, self.state.best_score, self.state.best_folder = -1, None, ""
+            if self.state.epoch == self.fitting.epochs:
+                self.state.epoch, self.state.number = self.fitting.epochs - 1, updates_of_epoch
+        if self.devices.main:
+            checkpoint.forget_later(self.folder, folder.name)
         self.fitting.done = self.state.done
         if self.recipe.hardware.tokens_per_microbatch == "auto":
             self.fitting.token_budget = self.state.token_budget
@@ -461,6 +497,8 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             course.load(Path(job["resume"]))
         else:
             log.cut(0)
+            if devices.main:
+                checkpoint.forget_later(course.folder, "")
         try:
             course.go()
         except Stopped as stopped:
@@ -493,12 +531,16 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
 def _put_model(run: Run, course: Course, facts: dict[str, Any]) -> None:
     """Makes the best model the run's, and removes the checkpoints."""
     run.write_json("training.json", facts)
-    best = course.folder / course.state.best_folder
-    if (best / OUTPUTS).exists():
-        os.replace(best / OUTPUTS, run.work / OUTPUTS)
-    (best / checkpoint.MANIFEST).unlink()
-    os.replace(best, run.model)
-    shutil.rmtree(course.folder)
+    os.replace(course.folder / course.state.best_folder, run.model)
+    tidy(run)
+
+
+def tidy(run: Run) -> None:
+    """What is left to do once the run has its model; a training that was killed on the way does it when it resumes."""
+    if (run.model / OUTPUTS).exists():
+        os.replace(run.model / OUTPUTS, run.work / OUTPUTS)
+    (run.model / checkpoint.MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
 def forecast(prepared: Any) -> dict[str, float]:
@@ -589,7 +631,9 @@ class Log:
     def write(self, facts: dict[str, Any]) -> None:
         if self.file:
             try:
-                self.file.write((json.dumps(facts) + "\n").encode())
+                left = memoryview((json.dumps(facts) + "\n").encode())
+                while left:  # a disk that is nearly full takes a part
+                    left = left[self.file.write(left) :]
             except OSError as error:
                 self.error = UserError(
                     f"{self.path} cannot be written: {error.strerror}",
@@ -600,8 +644,14 @@ class Log:
         return self.file.tell() if self.file else 0
 
     def cut(self, length: int) -> None:
-        """Forgets what was written after the first `length` bytes."""
+        """Forgets what was written after the first `length` bytes.
+
+        Raises:
+            UserError: the file is shorter than that.
+        """
         if self.file:
+            if self.path.stat().st_size < length:
+                raise UserError(f"{self.path} has lost its end", "Put it back as it was, or train again")
             self.file.truncate(length)
             self.file.seek(length)
 

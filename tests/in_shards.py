@@ -26,11 +26,13 @@ def trained(prepared: preparation.Prepared, devices: Devices, shard: bool) -> di
     rows, validation = prepared.rows["train"], prepared.rows["validation"]
     fitting, _ = training.begin(recipe, prepared.record, prepared.model_folder, rows, devices)
     order = plan.updates(rows.features.row_lengths, recipe.training.batch_size, recipe.seed, 0)
+    with sharding.whole(fitting.model):  # as a training does that was stopped in an evaluation
+        before = row_outputs(fitting.model, fitting.head, validation.features, devices)
     facts = [fitting.update(0, number, order[number]) for number in range(UPDATES)]
     with sharding.whole(fitting.model):
         loss = mean_loss(fitting.model, fitting.head, validation, devices)
         outputs = row_outputs(fitting.model, fitting.head, validation.features, devices)
-    weights = sharding.state_dict(fitting.model) or fitting.model.state_dict()
+    weights = sharding.state_dict(fitting.model, keep=True) or fitting.model.state_dict()
     weight_norms = {name: float(tensor.double().norm()) for name, tensor in weights.items()}
     facts.append(fitting.update(1, 0, order[0]))  # the evaluation has left everything as it was
     parameters = [p for p in fitting.model.parameters() if p.ndim > 1]
@@ -39,6 +41,7 @@ def trained(prepared: preparation.Prepared, devices: Devices, shard: bool) -> di
         "norms": [fact["gradient_norm"] for fact in facts],
         "validation": [loss, np.asarray(outputs, dtype=np.float64).tolist()],
         "weights": weight_norms,
+        "before": np.asarray(before, dtype=np.float64).tolist(),
         "held": sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in parameters),
         "all": sum(p.numel() for p in parameters),
     }

@@ -197,7 +197,17 @@ def test_resuming_with_another_seed_is_refused_and_can_be_forced(stopped: Path) 
     assert "recipe.seed: 0 -> 5" in refused.err
 
     assert ftkit("train", "--resume", stopped, "--seed", "5", "--resume-anyway").code == 0
-    assert "recipe.seed: 0 -> 5" in json.loads((stopped / "environment.json").read_text())["resumed_despite"]
+    assert json.loads((stopped / "environment.json").read_text())["resumed_despite"] == ["recipe.seed: 0 -> 5"]
+
+
+def test_what_a_run_was_resumed_despite_is_not_forgotten(stopped: Path) -> None:
+    facts = json.loads((stopped / "environment.json").read_text())
+    (stopped / "environment.json").write_text(json.dumps(facts | {"resumed_despite": ["recipe.seed: 0 -> 5"]}))
+
+    assert ftkit("train", "--resume", stopped, "--set", "hardware.tokens_per_microbatch=500").code == 0
+
+    found = json.loads((stopped / "environment.json").read_text())["resumed_despite"]
+    assert found == ["recipe.seed: 0 -> 5", "hardware.tokens_per_microbatch: auto -> 500"]
 
 
 def test_resuming_on_another_number_of_processes_goes_on_and_says_so(stopped: Path) -> None:
@@ -260,11 +270,15 @@ def test_a_run_killed_after_training_but_before_its_scores_is_finished_by_resumi
     for name in ("baselines", "eval"):
         shutil.rmtree(run / name)
     (run / "metrics.json").unlink()
+    (run / "model" / checkpoint.MANIFEST).write_text("{}")  # the kill came before these had gone
+    (run / "checkpoints" / "update-00000001").mkdir(parents=True)
     refused = ftkit("eval", run, data)
     assert (refused.code, "has not finished" in refused.err) == (2, True)
 
     assert ftkit("train", "--resume", run).code == 0
 
     assert weights(run) == weights(whole)
+    assert names(run) == names(whole)
+    assert names(run / "model") == names(whole / "model")
     scores = [json.loads((folder / "metrics.json").read_text())["validation"]["scores"] for folder in (run, whole)]
     assert scores[0] == scores[1]

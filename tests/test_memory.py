@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ftkit import prediction, training
+from ftkit import devices, prediction, training
 from ftkit.run import Run
 from tests import forks, tiny
 from tests.conftest import Learned
@@ -141,3 +141,38 @@ def test_a_batch_that_memory_lacked_for_is_not_tried_again_in_the_same_size(
 
     assert tiny.ftkit("predict", run_of("bert").folder, data, "-o", tmp_path / "out.csv", *FP32).code == 0
     assert sum(size > 300 for size in sizes) == 1
+
+
+GROUPS = {
+    "version 2": ("0::/job/7\n", "job/7", ("memory.max", "memory.current"), "inactive_file 30\n"),
+    "version 2, in a container": ("0::/job/7\n", ".", ("memory.max", "memory.current"), "inactive_file 30\n"),
+    "version 1": (
+        "9:cpu:/job\n4:memory:/job/7\n",
+        "memory/job/7",
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        "total_inactive_file 30\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
+def test_a_containers_limit_is_known(tmp_path: Path, group: tuple[str, str, tuple[str, str], str]) -> None:
+    memberships, folder, names, statistics = group
+    (tmp_path / "cgroup").write_text(memberships)
+    root = tmp_path / "root"
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, value in zip((*names, "memory.stat"), ("1000", "400", statistics), strict=True):
+        (root / folder / name).write_text(value)
+
+    [left] = devices._left_in_groups(tmp_path / "cgroup", root)
+
+    assert left == 1000 - 400 + 30
+
+
+def test_without_a_limit_the_machine_alone_counts(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+
+    assert devices._left_in_groups(tmp_path / "cgroup", tmp_path) == []
+    assert devices._left_in_groups(tmp_path / "none", tmp_path) == []

@@ -27,7 +27,7 @@ from ftkit import checkpoint, config, training
 from ftkit.devices import Devices
 from ftkit.errors import UserError
 from ftkit.progress import Progress
-from ftkit.signals import Stop
+from ftkit.signals import Stop, Stopped
 from tests import forks
 
 
@@ -37,7 +37,7 @@ class Tiny(torch.nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 2, bias=False)
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, state_dict: None = None) -> None:
         save_file({"weight": self.weight.detach()}, folder / "model.safetensors")
 
 
@@ -60,6 +60,9 @@ def course_in(folder: Path) -> Iterator[Any]:
         recipe=config.Recipe(),
         token_budget=100,
         done=0,
+        sharded=False,
+        total_updates=100,
+        epochs=50,
     )
     run: Any = SimpleNamespace(folder=folder)
     with (
@@ -86,6 +89,7 @@ def one_epoch(course: Any, epoch: int, score: float) -> None:
 def update(course: Any, number: int) -> None:
     """Makes every weight and the optimizer's memory of it the number of the update."""
     course.fitting.done = course.state.done = number
+    course.state.number = 1
     weight = course.fitting.model.weight
     with torch.no_grad():
         weight.fill_(number)
@@ -205,6 +209,123 @@ def test_a_kill_at_any_write_leaves_a_whole_checkpoint_and_going_on_ends_as_if_n
         assert content(folder) == expected, f"write {number}"
     assert code == 0
     assert number > 50
+
+
+def test_a_checkpoint_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    """So no kill can come between the old one and the new one of the same update."""
+    with course_in(tmp_path) as course:
+        update(course, 1)
+        course.save()
+        course.finish_writing()
+        before = content(tmp_path / "checkpoints")
+        course.state.seconds = 5.0
+        course.save()
+        course.finish_writing()
+        assert content(tmp_path / "checkpoints") == before
+        course.state.epoch, course.state.number = 1, 0  # the same update, and its evaluation
+        course.save()
+        course.finish_writing()
+        newest, _ = checkpoint.newest(course.folder)
+
+    assert newest and newest.name == "update-00000001-epoch-1"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_damage_to_the_best_model_costs_only_that_model(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        one_epoch(course, 0, 0.8)
+        one_epoch(course, 1, 0.5)
+        flip(course.folder / course.state.best_folder / "model.safetensors")
+    with course_in(tmp_path) as course:
+        newest, problems = checkpoint.newest(course.folder)
+        assert newest and newest.name == "update-00000004"
+        assert ["its best model best-00000001" in problem for problem in problems] == [True, True]
+        course.load(newest)
+        assert (course.state.done, course.state.best_epoch, course.state.best_folder) == (4, -1, "")
+        one_epoch(course, 2, 0.1)
+        assert course.state.best_epoch == 2
+        assert checkpoint.newest(course.folder)[1] == []
+
+
+def test_after_the_last_epoch_a_damaged_best_model_is_found_anew(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        one_epoch(course, 0, 0.8)
+        course.state.epoch, course.state.number = course.fitting.epochs, 0
+        course.save()
+        course.finish_writing()
+        flip(course.folder / course.state.best_folder / "model.safetensors")
+    with course_in(tmp_path) as course:
+        newest, _ = checkpoint.newest(course.folder)
+        assert newest
+        course.load(newest)
+
+        assert (course.state.epoch, course.state.number) == (course.fitting.epochs - 1, 2)
+
+
+def test_a_damaged_newest_checkpoint_does_not_push_out_those_that_are_written_after_a_resume(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        for number in (1, 2):
+            update(course, number)
+            course.save()
+            course.finish_writing()
+        flip(course.folder / "update-00000002" / "training.safetensors")
+    with course_in(tmp_path) as course:
+        course.load(course.folder / "update-00000001")
+        update(course, 2)
+        course.save()
+        course.finish_writing()
+
+        assert checkpoint.newest(course.folder) == (course.folder / "update-00000002", [])
+
+
+def test_an_epoch_of_another_number_of_updates_is_gone_on_with_at_the_same_part_of_it(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        course.fitting.total_updates, course.fitting.epochs = 30, 3
+        course.state.epoch, course.state.number, course.state.done = 1, 5, 15
+        course.save()
+        course.finish_writing()
+    with course_in(tmp_path) as course:
+        course.fitting.total_updates, course.fitting.epochs = 12, 3  # larger batches
+        newest, _ = checkpoint.newest(course.folder)
+        assert newest
+        course.load(newest)
+
+        assert (course.state.epoch, course.state.number, course.fitting.done) == (1, 2, 6)
+
+
+def test_litter_of_a_killed_write_goes_before_room_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".update-00000009.partial").mkdir(parents=True)
+    with course_in(tmp_path) as course:
+        update(course, 1)
+        course.save()
+        course.finish_writing()
+
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["update-00000001"]
+
+
+def test_a_signal_after_the_last_evaluation_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        one_epoch(course, 0, 0.8)
+        course._end_if_asked()
+        course.stop.number = signal.SIGTERM
+        course.state.epoch, course.state.number = 1, 0
+        with pytest.raises(Stopped) as stopped:
+            course._end_if_asked()
+
+        assert stopped.value.code == 143
+        assert (course.folder / "update-00000002-epoch-1").is_dir()
+
+
+def test_a_log_that_has_lost_its_end_is_refused(tmp_path: Path) -> None:
+    with training.Log(tmp_path / "log.jsonl", True) as log:
+        log.write({"update": 1})
+        with pytest.raises(UserError, match="has lost its end"):
+            log.cut(1000)
 
 
 # Written beside the training

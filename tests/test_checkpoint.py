@@ -79,11 +79,12 @@ def test_a_checkpoint_whose_best_model_is_gone_is_not_used(tmp_path: Path) -> No
     def fill(stage: Path) -> None:
         (stage / "state.json").write_text('{"best_folder": "best-1"}')
 
-    checkpoint.write(tmp_path / "update-1", 10, fill)
+    checkpoint.write(tmp_path / "update-1", 10, put("before there was a best model"))
+    checkpoint.write(tmp_path / "update-2", 10, fill)
 
     assert checkpoint.newest(tmp_path) == (
-        None,
-        ["update-1: its best model best-1: sha256.json is missing or cannot be read"],
+        tmp_path / "update-1",
+        ["update-2: its best model best-1: sha256.json is missing or cannot be read"],
     )
 
 

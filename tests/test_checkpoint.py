@@ -198,7 +198,7 @@ def test_resuming_with_another_seed_is_refused_and_can_be_forced(stopped: Path) 
     assert "recipe.seed: 0 -> 5" in refused.err
 
     assert ftkit("train", "--resume", stopped, "--seed", "5", "--resume-anyway").code == 0
-    assert json.loads((stopped / "environment.json").read_text())["resumed_despite"] == ["recipe.seed: 0 -> 5"]
+    assert "recipe.seed: 0 -> 5" in json.loads((stopped / "environment.json").read_text())["resumed_despite"]
 
 
 def test_what_a_run_was_resumed_despite_is_not_forgotten(stopped: Path) -> None:

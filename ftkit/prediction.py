@@ -272,7 +272,10 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                         counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
                         counts["windowed"] += answered["windowed"]
                         notices.update(answered["notices"])
-                progress.advance(len(chunk))
+                if number < kept:
+                    progress.go_on_from(counts["rows"])
+                else:
+                    progress.advance(len(chunk))
                 if number + 1 == kept:
                     progress.line(f"going on after row {counts['rows']:,}")
         except Stopped as stopped:

@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, what: str, total: int | None, unit: str = "rows", show: bool = True) -> None:
         self.what, self.total, self.unit, self.show = what, total, unit, show
-        self.done = 0
+        self.done = self.earlier = 0
         self.detail = ""
         self.start = self.last_line = time.monotonic()
         self.bar: Any = None
@@ -46,6 +46,10 @@ class Progress:
             self.bar.start()
         return self
 
+    def go_on_from(self, steps: int) -> None:
+        """Counts steps that were done before this began: they say nothing of its rate."""
+        self.done = self.earlier = steps
+
     def advance(self, steps: int, detail: str = "") -> None:
         """Counts steps; `detail` is shown beside the rate."""
         self.done += steps
@@ -68,13 +72,13 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def _rate(self) -> str:
-        return f"{self.done / max(1e-9, time.monotonic() - self.start):,.0f} {self.unit}/s"
+        return f"{(self.done - self.earlier) / max(1e-9, time.monotonic() - self.start):,.0f} {self.unit}/s"
 
     def _line(self) -> str:
         elapsed = time.monotonic() - self.start
         if not self.total:
             return f"{self.what}: {self.done:,} {self.unit}, {self._rate()}"
-        left = elapsed / max(1, self.done) * (self.total - self.done)
+        left = elapsed / max(1, self.done - self.earlier) * (self.total - self.done)
         share = self.done / self.total
         return f"{self.what}: {share:.0%}, {self._rate()}, {left:,.0f} s left {self.detail}".rstrip()
 

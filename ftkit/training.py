@@ -460,7 +460,7 @@ class Course:
         if self.state.loss_scale and self.fitting.scaler.is_enabled():
             self.fitting.scaler.load_state_dict(self.state.loss_scale)
         self.log.cut(self.state.log_bytes)
-        self.progress.advance(self.state.done * self.recipe.training.batch_size)
+        self.progress.go_on_from(self.state.done * self.recipe.training.batch_size)
 
 
 def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:

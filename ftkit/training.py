@@ -499,6 +499,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             log.cut(0)
             if devices.main:
                 checkpoint.forget_later(course.folder, "")
+        earlier = course.state.seconds  # of the updates before a resume
         try:
             course.go()
         except Stopped as stopped:
@@ -512,7 +513,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         "updates": fitting.done,
         "epochs": state.epoch,
         "best_epoch": state.best_epoch + 1,
-        "seconds": time.perf_counter() - started,
+        "seconds": earlier + time.perf_counter() - started,
         "rows_per_second": train.features.rows * state.epoch / max(1e-9, state.seconds),
         "precision": devices.precision,
         "device": devices.device.type,

@@ -27,10 +27,10 @@ CLASSES: dict[str, Any] = {
     "t5": transformers.AutoModelForSeq2SeqLM,
 }
 LOSSLESS = ("marian", "t5", "gpt2")
-CODES = ("de", "zh_Hant")
+CODES = ("de", "zh-Hant")
 SIZE = 800
 SPECIAL = (
-    "</s> <s> <unk> <pad> >>de<< >>zh_Hant<< [PAD] [UNK] [CLS] [SEP] [MASK] <|endoftext|> <|pad|> <extra_id_0> "
+    "</s> <s> <unk> <pad> >>de<< >>zh-Hant<< [PAD] [UNK] [CLS] [SEP] [MASK] <|endoftext|> <|pad|> <extra_id_0> "
     "<extra_id_9> <0x41>"
 )
 
@@ -312,11 +312,12 @@ def test_a_file_is_read_as_it_is_said_to_be(tmp_path: Path) -> None:
         ),
         (
             {"family": "marian", "target_codes": [">>de<<"]},
-            "target code '>>de<<' is no language code\nWrite codes such as de, zh or zh_Hant, each once",
+            "'>>de<<' is the code of no language that is known here\n"
+            "Write a BCP-47 code, such as en, de, zh or zh-Hant",
         ),
         (
-            {"family": "marian", "target_codes": ["de", "fr", "de"]},
-            "target code 'de' is given twice\nWrite codes such as de, zh or zh_Hant, each once",
+            {"family": "marian", "target_codes": ["de", "fr", "ger"]},
+            "target code de is given twice\nGive each language once",
         ),
         (
             {"vocabulary_size": 68},

@@ -108,12 +108,15 @@ def test_texts_in_an_object_of_languages_become_columns(tmp_path: Path) -> None:
     assert table.notes == ("the texts in 'translation' are the columns en, de, fr",)
 
 
+def test_a_file_to_translate_may_hold_its_source_alone(tmp_path: Path) -> None:
+    assert jsonl(tmp_path, {"translation": {"en": "One"}}).columns == ("en",)
+
+
 @pytest.mark.parametrize(
     "row",
     [
         {"translation": "One"},
         {"translation": None},
-        {"translation": {"en": "One"}},
         {"translation": {"en": "One", "klingon": "wa"}},
         {"translation": {"en": "One", "de": "Eins"}, "en": "1"},
         {"texts": {"en": "One", "de": "Eins"}},

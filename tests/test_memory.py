@@ -67,17 +67,23 @@ def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp
 def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
     checkpoint_of: CheckpointOf, tmp_path: Path
 ) -> None:
-    data = write_csv(tmp_path / "train.csv", tiny.rows(700, seed=5, fewest=LONG - 3, most=LONG - 3))
-    flags = ("--epochs", "1", "--batch-size", "300", "--set", "training.dropout=0", *FP32)
-    budget = ("--set", "hardware.tokens_per_microbatch=40000")
+    data = write_csv(tmp_path / "train.csv", tiny.rows(2500, seed=5, fewest=LONG - 3, most=LONG - 3))
+    flags = ("--epochs", "1", "--batch-size", "1000", "--set", "training.dropout=0", *FP32)
+    budget = ("--set", "hardware.tokens_per_microbatch=140000")
     command = ("train", data, "--model", checkpoint_of("bert"), *flags, *budget)
 
     def tight() -> None:
         inner, out_of_memory = training.Fitting.update, training.out_of_memory
 
         def update(self: training.Fitting, *given: Any) -> Any:
+            if not self.done:  # what torch takes once and keeps is taken while there is room
+                self.token_budget = 1000
+                try:
+                    return inner(self, *given)
+                finally:
+                    self.token_budget = 140_000
             before = resource.getrlimit(resource.RLIMIT_AS)
-            room(100, before[1])()
+            room(200, before[1])()
             try:
                 return inner(self, *given)
             finally:
@@ -92,8 +98,8 @@ def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
 
     assert (tmp_path / "failed").is_file()
     roomy, tight_run = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
-    assert roomy["tokens_per_microbatch"] == 40_000
-    assert tight_run["tokens_per_microbatch"] in (20_000, 10_000, 5_000, 2_500)
+    assert roomy["tokens_per_microbatch"] == 140_000
+    assert 1000 < tight_run["tokens_per_microbatch"] < 140_000
     losses = [
         [line["loss"] for line in read_jsonl(tmp_path / name / "log.jsonl") if "loss" in line]
         for name in ("roomy", "tight")

@@ -178,7 +178,7 @@ def test_models_with_codes_of_languages_are_told_them(
     run = tmp_path / "run"
     done = ftkit("train", data / "train.csv", "--model", checkpoint_of(family), "--out", run, "--epochs", "4", *LEARN)
     assert done.code == 0, done.err
-    assert f"the model is told  {told}" in done.err.replace("\n", " ")
+    assert f"the model is told: {told}" in done.err.replace("\n", " ")
     translated = ftkit("predict", run, "--text", "cat", *FP32)
     assert translated.code == 0 and "deu" not in translated.out and "de_DE" not in translated.out
     refused = ftkit("train", data / "train.csv", "--model", checkpoint_of(family), "--to", "la", "--column", "x=y")

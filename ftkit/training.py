@@ -60,7 +60,7 @@ class Fitting:
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
     learning: list[torch.nn.Parameter] = field(init=False)
-    done: int = 0  # updates so far, over all epochs
+    done: int = 0  # updates of the schedule so far, over all epochs
 
     def __post_init__(self) -> None:
         training, budget = self.recipe.training, self.recipe.hardware.tokens_per_microbatch
@@ -149,6 +149,23 @@ class Fitting:
             "stopping": heard(shared[2:].tolist()),
         }
 
+    def try_heaviest(self) -> None:
+        """Has the longest rows go through the model as one update, and forgets their gradient.
+
+        An update of a sharded model cannot be cut finer midway: memory that does not suffice had better run out
+        before the first. The optimizer's state, which is not there yet, is stood in for.
+
+        Raises:
+            UserError: memory ran out.
+        """
+        features = self.rows.features
+        rows = np.argsort(features.row_lengths, kind="stable")[-self.recipe.training.batch_size :]
+        state = [torch.empty_like(p) for p in self.learning for _ in range(0 if self.optimizer.state else 2)]
+        self.model.train()
+        self._accumulate(0, 0, rows, features.windows_of(rows))
+        self.optimizer.zero_grad(set_to_none=True)
+        del state
+
     def _accumulate(
         self, epoch: int, number: int, rows: NDArray[np.int64], items: NDArray[np.int64]
     ) -> tuple[float, bool]:
@@ -180,8 +197,8 @@ class Fitting:
             if self.sharded:  # the others are waiting within the model's layers, and cannot be told
                 raise UserError(
                     f"memory ran out at update {self.done + 1}; a sharded update cannot be cut finer and done again",
-                    "Go on with smaller micro-batches: ftkit train --resume RUN --set "
-                    f"hardware.tokens_per_microbatch={self.token_budget // 2}",
+                    f"Take smaller micro-batches: --set hardware.tokens_per_microbatch={self.token_budget // 2} "
+                    "(with --resume RUN, where there is a checkpoint)",
                     alone=True,
                 ) from None
             return 0.0, True
@@ -228,7 +245,8 @@ class State:
     Attributes:
         epoch: epochs completed, evaluation included.
         number: updates done in the epoch after those.
-        done: updates done in all.
+        done: updates of the schedule done in all: what the learning rate follows.
+        made: updates made in all. Checkpoints are named and ordered by it; unlike `done` it never goes back.
         best_epoch, best_score, best_folder: of the best model so far; -1, None and "" before the first.
         token_budget: of a micro-batch, as far as memory has been found to allow.
         loss_scale: the state of fp16's loss scaling.
@@ -240,6 +258,7 @@ class State:
     epoch: int = 0
     number: int = 0
     done: int = 0
+    made: int = 0
     best_epoch: int = -1
     best_score: float | None = None
     best_folder: str = ""
@@ -318,6 +337,7 @@ class Course:
         stopping = facts.pop("stopping")
         seconds = time.perf_counter() - before
         self.state.number, self.state.done = number + 1, self.fitting.done
+        self.state.made += 1
         self.state.seconds += seconds
         self.log.write({"update": self.fitting.done, "epoch": epoch + 1, **facts, "seconds": round(seconds, 4)})
         epochs = self.fitting.epochs
@@ -347,7 +367,7 @@ class Course:
         improved = np.isfinite(score) and (self.state.best_score is None or score > self.state.best_score)
         if improved:
             self.state.best_epoch, self.state.best_score = epoch, score
-            self.state.best_folder = f"best-{self.fitting.done:08}"
+            self.state.best_folder = f"best-{self.state.made:08}"
             self.finish_writing()
             weights = sharding.state_dict(self.fitting.model, keep=self.devices.main)
             with self.devices.main_alone():
@@ -409,7 +429,7 @@ class Course:
         One that is there already is never written again: it is the one that this training went on from.
         """
         scored = "" if state["number"] else f"-epoch-{state['epoch']}"  # after the evaluation of that epoch
-        folder = self.folder / f"update-{state['done']:08}{scored}"
+        folder = self.folder / f"update-{state['made']:08}{scored}"
         if checkpoint.damage(folder) is not None:
             checkpoint.save_training(folder, tensors, state)
         if checkpoint.damage(folder) is None:
@@ -448,7 +468,8 @@ class Course:
         if self.state.updates_of_epoch not in (0, updates_of_epoch):
             self.state.number = round(self.state.number * updates_of_epoch / self.state.updates_of_epoch)
             self.state.done = self.state.epoch * updates_of_epoch + self.state.number
-        if self.state.best_folder and checkpoint.damage(self.folder / self.state.best_folder) is not None:
+        best = self.state.best_folder
+        if self.devices.share(bool(self.devices.main and best and checkpoint.damage(self.folder / best) is not None)):
             self.state.best_epoch, self.state.best_score, self.state.best_folder = -1, None, ""
             if self.state.epoch == self.fitting.epochs:
                 self.state.epoch, self.state.number = self.fitting.epochs - 1, updates_of_epoch
@@ -499,6 +520,8 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             log.cut(0)
             if devices.main:
                 checkpoint.forget_later(course.folder, "")
+        if fitting.sharded:
+            fitting.try_heaviest()
         earlier = course.state.seconds  # of the updates before a resume
         try:
             course.go()

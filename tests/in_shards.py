@@ -28,6 +28,8 @@ def trained(prepared: preparation.Prepared, devices: Devices, shard: bool) -> di
     order = plan.updates(rows.features.row_lengths, recipe.training.batch_size, recipe.seed, 0)
     with sharding.whole(fitting.model):  # as a training does that was stopped in an evaluation
         before = row_outputs(fitting.model, fitting.head, validation.features, devices)
+    if shard:
+        fitting.try_heaviest()  # teaches nothing
     facts = [fitting.update(0, number, order[number]) for number in range(UPDATES)]
     with sharding.whole(fitting.model):
         loss = mean_loss(fitting.model, fitting.head, validation, devices)

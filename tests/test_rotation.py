@@ -29,6 +29,7 @@ from ftkit.errors import UserError
 from ftkit.progress import Progress
 from ftkit.signals import Stop, Stopped
 from tests import forks
+from tests.test_checkpoint import names
 
 
 class Tiny(torch.nn.Linear):
@@ -88,6 +89,7 @@ def one_epoch(course: Any, epoch: int, score: float) -> None:
 
 def update(course: Any, number: int) -> None:
     """Makes every weight and the optimizer's memory of it the number of the update."""
+    course.state.made += number - course.state.done
     course.fitting.done = course.state.done = number
     course.state.number = 1
     weight = course.fitting.model.weight
@@ -286,7 +288,7 @@ def test_a_damaged_newest_checkpoint_does_not_push_out_those_that_are_written_af
 def test_an_epoch_of_another_number_of_updates_is_gone_on_with_at_the_same_part_of_it(tmp_path: Path) -> None:
     with course_in(tmp_path) as course:
         course.fitting.total_updates, course.fitting.epochs = 30, 3
-        course.state.epoch, course.state.number, course.state.done = 1, 5, 15
+        course.state.epoch, course.state.number, course.state.done, course.state.made = 1, 5, 15, 15
         course.save()
         course.finish_writing()
     with course_in(tmp_path) as course:
@@ -294,8 +296,20 @@ def test_an_epoch_of_another_number_of_updates_is_gone_on_with_at_the_same_part_
         newest, _ = checkpoint.newest(course.folder)
         assert newest
         course.load(newest)
-
         assert (course.state.epoch, course.state.number, course.fitting.done) == (1, 2, 6)
+        for number in (7, 8):  # what is made now is newer than all that was made before
+            update(course, number)
+            course.judge(course.state.epoch, number / 10, None)
+            course.save()
+            course.finish_writing()
+            assert checkpoint.newest(course.folder) == (course.folder / f"update-{number + 9:08}", [])
+    with course_in(tmp_path) as course:  # after another interruption
+        course.fitting.total_updates, course.fitting.epochs = 12, 3
+        course.load(course.folder / "update-00000017")
+
+        assert (course.state.done, course.state.made) == (8, 17)
+        assert weight_in(course.folder / course.state.best_folder / "model.safetensors") == 8
+        assert names(course.folder) == ["best-00000016", "best-00000017", "update-00000016", "update-00000017"]
 
 
 def test_litter_of_a_killed_write_goes_before_room_is_looked_for(tmp_path: Path) -> None:

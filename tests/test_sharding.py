@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from ftkit import commands, config
+from ftkit import commands, config, preparation, training
+from ftkit.devices import open_devices
+from ftkit.errors import UserError
+from ftkit.heads.labels import LabelsHead
 from tests import tiny
 from tests.test_checkpoint import interrupt, log, names, train_command, updates, weights
 from tests.test_processes import together
@@ -131,3 +134,35 @@ def test_one_process_alone_is_refused(checkpoint_of: CheckpointOf, data: Path, t
     assert done.code == 2
     assert "a model is sharded over several processes, and there is one" in done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_the_longest_rows_lack_is_missed_before_the_first_update(
+    checkpoint_of: CheckpointOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_csv(tmp_path / "train.csv", rows(60, seed=4, most=8) + rows(1, seed=5, fewest=40, most=40))
+    held_out = write_csv(tmp_path / "held_out.csv", rows(20, seed=6, most=8))
+    flags = {"data": str(source), "validation": str(held_out), "model": str(checkpoint_of("bert")), "batch_size": 4}
+    recipe = commands.recipe_of(None, flags | {"device": "cpu", "precision": "fp32"}, [])
+    prepared = preparation.prepare(recipe)
+    inner, most = LabelsHead.loss, 0
+
+    def loss(self: LabelsHead, model: Any, given: Any, items: Any, weights: Any, device: Any) -> Any:
+        if len(items) * given.features.lengths[items].max() > most:
+            raise MemoryError
+        return inner(self, model, given, items, weights, device)
+
+    monkeypatch.setattr(LabelsHead, "loss", loss)
+    train, devices = prepared.rows["train"], open_devices("cpu", "fp32")
+    fitting, _ = training.begin(prepared.recipe, prepared.record, prepared.model_folder, train, devices)
+    hardware = prepared.recipe.hardware.model_copy(update={"shard": True})
+    fitting.recipe = prepared.recipe.model_copy(update={"hardware": hardware})
+    longest = int(train.features.lengths.max())
+    with pytest.raises(UserError, match="memory ran out at update 1"):
+        most = 4 * longest - 1
+        fitting.try_heaviest()
+
+    most = 4 * longest
+    fitting.try_heaviest()
+    assert all(p.grad is None for p in fitting.learning)
+    assert not fitting.optimizer.state
+    assert fitting.done == 0

@@ -95,6 +95,18 @@ def together(*arguments: str | Path, before: Callable[[int], Any], said: Path) -
     return [wait(pid) for pid in pids]
 
 
+def die_in_training(updates: int, number: int = signal.SIGKILL, rank: int | None = None) -> Callable[[int], None]:
+    """For `together`: each process (or the one of a rank) sends itself a signal after so many updates."""
+
+    def before(own: int) -> None:
+        from ftkit.training import Fitting
+
+        if rank in (None, own):
+            Fitting.update = kill_self_at(updates, Fitting.update, number)  # type: ignore[method-assign]
+
+    return before
+
+
 def kill_self_at(calls: int, function: Callable[..., Any], number: int = signal.SIGKILL) -> Callable[..., Any]:
     """The function, after whose so-many-th call the process sends itself a signal."""
     left = calls

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ftkit import checkpoint
 from ftkit.errors import UserError
-from tests import tiny
+from tests import forks, tiny
 from tests.tiny import ftkit, rows, write_csv
 
 CheckpointOf = Callable[[str], Path]
@@ -133,24 +134,35 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, checkpoint_of: C
     return out
 
 
-@pytest.mark.parametrize("processes", [1, 2])
 def test_killed_twice_and_resumed_equals_uninterrupted_bit_for_bit(
-    tmp_path: Path, data: Path, whole: Path, checkpoint_of: CheckpointOf, processes: int
+    tmp_path: Path, data: Path, whole: Path, checkpoint_of: CheckpointOf
 ) -> None:
-    flags = ("--processes", str(processes)) if processes > 1 else ()
-    if processes > 1:
-        expected = tmp_path / "whole"
-        subprocess.run(train_command(data, checkpoint_of("bert"), expected, *flags), env=tiny.environment(), check=True)
-    else:
-        expected = whole
     run = tmp_path / "run"
-    interrupt(train_command(data, checkpoint_of("bert"), run, *flags), run, signal.SIGKILL, after=5)
+    interrupt(train_command(data, checkpoint_of("bert"), run), run, signal.SIGKILL, after=5)
     resume = [sys.executable, "-m", "ftkit.cli", "train", "--resume", str(run)]
     interrupt(resume, run, signal.SIGKILL, after=20)  # in the second epoch
     done = subprocess.run(resume, env=tiny.environment(), capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
     assert "going on from update-000000" in done.stderr
+    assert weights(run) == weights(whole)
+    assert log(run) == log(whole)
+
+
+def test_killed_twice_on_two_processes_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, data: Path, checkpoint_of: CheckpointOf
+) -> None:
+    """The first kill is of the process that has started both."""
+    expected, run = tmp_path / "whole", tmp_path / "run"
+    train = train_command(data, checkpoint_of("bert"), expected, "--processes", "2")[3:]
+    go_on = partial(forks.together, "train", "--resume", run, said=tmp_path)
+    assert forks.together(*train, before=lambda rank: None, said=tmp_path) == [0, 0]
+    start = train_command(data, checkpoint_of("bert"), run, "--processes", "2")
+    assert interrupt(start, run, signal.SIGKILL, after=5) == -signal.SIGKILL
+    assert go_on(before=forks.die_in_training(15)) == [-signal.SIGKILL] * 2
+    assert go_on(before=lambda rank: None) == [0, 0]
+
+    assert "going on from update-000000" in (tmp_path / "0").read_text()
     assert weights(run) == weights(expected)
     assert log(run) == log(expected)
 

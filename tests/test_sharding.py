@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from ftkit import commands, config, preparation, training
 from ftkit.devices import open_devices
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
-from tests import tiny
-from tests.test_checkpoint import interrupt, log, names, train_command, updates, weights
+from tests import forks, tiny
+from tests.test_checkpoint import log, names, train_command, updates, weights
 from tests.test_processes import together
 from tests.tiny import FP32, ftkit, read_jsonl, rows, write_csv
 
@@ -96,13 +95,12 @@ def test_a_training_in_shards_that_was_killed_and_resumed_equals_an_uninterrupte
 ) -> None:
     flags = ("--processes", "2", "--shard", "--batch-size", "8")
     expected, run = tmp_path / "whole", tmp_path / "run"
-    subprocess.run(train_command(data, checkpoint_of("bert"), expected, *flags), env=tiny.environment(), check=True)
-    interrupt(train_command(data, checkpoint_of("bert"), run, *flags), run, signal.SIGKILL, after=20)
-    resume = [sys.executable, "-m", "ftkit.cli", "train", "--resume", str(run)]
-    done = subprocess.run(resume, env=tiny.environment(), capture_output=True, text=True)
+    train = partial(forks.together, *train_command(data, checkpoint_of("bert"), expected, *flags)[3:], said=tmp_path)
+    assert train(before=lambda rank: None) == [0, 0]
+    assert train("--out", run, before=forks.die_in_training(20)) == [-signal.SIGKILL] * 2
+    assert forks.together("train", "--resume", run, before=lambda rank: None, said=tmp_path) == [0, 0]
 
-    assert done.returncode == 0, done.stderr
-    assert "going on from update-000000" in done.stderr
+    assert "going on from update-000000" in (tmp_path / "0").read_text()
     assert weights(run) == weights(expected)
     assert log(run) == log(expected)
     assert ftkit("eval", run, data).code == 0
@@ -113,8 +111,9 @@ def test_a_signal_stops_a_training_in_shards_and_one_process_can_finish_it(
 ) -> None:
     run, expected = tmp_path / "run", tmp_path / "expected"
     flags = ("--batch-size", "8", "--set", "training.dropout=0")
-    start = train_command(data, checkpoint_of("bert"), run, *flags, "--processes", "2", "--shard")
-    assert interrupt(start, run, signal.SIGTERM, after=5) == 143
+    start = train_command(data, checkpoint_of("bert"), run, *flags, "--processes", "2", "--shard")[3:]
+    stopping = forks.die_in_training(5, signal.SIGTERM, rank=1)
+    assert forks.together(*start, before=stopping, said=tmp_path) == [143, 143]
     assert f"update-{updates(run):08}" in names(run / "checkpoints")
     resumed = ftkit("train", "--resume", run, "--processes", "1", "--set", "hardware.shard=false")
     assert resumed.code == 0, resumed.err

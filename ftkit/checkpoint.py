@@ -165,19 +165,22 @@ def load_training(folder: Path, model: Any, optimizer: torch.optim.Optimizer) ->
         UserError: the files do not fit this model. Their hashes only say that they were written so, not by whom.
     """
     try:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = dict(model.named_parameters())
         with torch.no_grad(), safe_open(folder / "training.safetensors", "pt") as file:
             for name, own in _model_tensors(model).items():
                 own.copy_(sharding.part_of(file.get_tensor(name), own))
             for name in file.keys():  # noqa: SIM118 - a file, no dict
                 kind, _, rest = name.partition(".")
                 if kind == "optimizer":
-                    index, _, key = rest.partition(".")
-                    parameter, saved = parameters[int(index)], file.get_tensor(name)
+                    owner, _, key = rest.rpartition(".")
+                    parameter, saved = parameters[owner], file.get_tensor(name)
                     step = key == "step"  # one number for the whole of a parameter
-                    optimizer.state[parameter][key] = (
-                        saved.to(parameter.device) if step else sharding.part_of(saved, parameter)
-                    )
+                    if not step and saved.shape != parameter.shape:
+                        raise ValueError(f"{name} has the shape {list(saved.shape)}, not {list(parameter.shape)}")
+                    if parameter.requires_grad:  # what --resume-anyway has frozen since needs no memory
+                        optimizer.state[parameter][key] = (
+                            saved.to(parameter.device) if step else sharding.part_of(saved, parameter)
+                        )
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         if state["best_folder"] and not BEST.fullmatch(state["best_folder"]):
             raise ValueError(f"best_folder is {state['best_folder']!r}")
@@ -215,10 +218,9 @@ def _model_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 def _tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     result = {name: tensor.contiguous() for name, tensor in _model_tensors(model).items()}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, parameter in enumerate(parameters):
+    for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            result[f"optimizer.{index}.{key}"] = value.contiguous()
+            result[f"optimizer.{name}.{key}"] = value.contiguous()
     return result
 
 

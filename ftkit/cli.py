@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ftkit import __version__
+from ftkit import __version__, streams
 from ftkit.errors import UserError
 
 app = typer.Typer(
@@ -582,13 +582,6 @@ def _join(device: str) -> None:
         sys.exit(code)
 
 
-def _open_streams() -> None:
-    """Standard streams that were closed (`>&-`, some schedulers) lead nowhere; Python has None for them."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the process ends)
-
-
 def _flush(code: int) -> int:
     """The exit code, after what was printed has gone out; 1 if its reader has left (`| head -1`)."""
     try:
@@ -601,7 +594,7 @@ def _flush(code: int) -> int:
 
 def main() -> None:
     """The entry point: errors become one panel and exit code 2."""
-    _open_streams()
+    streams.prepare()
     code = 0
     try:
         app(standalone_mode=True)

@@ -29,6 +29,16 @@ from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
 
 Tell = Callable[[str, Any], None]
+# What a resumed training cannot change, whatever the user says: its weights, or its best score, would mean something
+# else, or it would be judged by rows that it has learned from.
+FIXED = (
+    "data.labels",
+    "data.task",
+    "data.validation_sha256",
+    "recipe.model",
+    "recipe.task",
+    "recipe.training.metric",
+)
 ANY_HARDWARE = HardwareSection()  # all of it decided by what is there
 
 
@@ -102,11 +112,17 @@ def resume(
             "environment": target.read_json("environment.json"),
         }
         changed = [line for line in differences(then, now) if not line.startswith("environment.processes")]
-        meaning = ("data.labels", "data.task", "recipe.model", "recipe.task")  # the weights would mean something else
-        if changed and (not anyway or any(line.startswith(meaning) for line in changed)):
+        fixed = [line for line in changed if line.startswith(FIXED)]
+        if fixed and anyway:
+            raise UserError(
+                "these cannot change within a training:\n  " + "\n  ".join(fixed[:10]),
+                "Put them back, or begin another training (--model takes a finished run too)",
+            )
+        if changed and not anyway:
             raise UserError(
                 f"{len(changed)} things differ from when this training began:\n  " + "\n  ".join(changed[:10]),
-                "Put them back, or go on all the same with --resume-anyway (environment.json will say so)",
+                "Put them back"
+                + ("" if fixed else ", or go on all the same with --resume-anyway (environment.json will say so)"),
             )
         trained = target.read_json("training.json") if target.model.is_dir() else None
         newest, problems = checkpoint.newest(target.folder / "checkpoints")
@@ -122,6 +138,7 @@ def resume(
         faster = differences({"hardware": before.hardware.model_dump()}, {"hardware": recipe.hardware.model_dump()})
         despite = [*then["environment"]["resumed_despite"], *changed, *faster]
         target.write_json("environment.json", now["environment"] | {"resumed_despite": despite})
+        target.write_json("data.json", now["data"])
         target.write_text("recipe.yaml", config.to_yaml(recipe))
         return _fit(target, prepared, newest, quiet, tell, trained)
 
@@ -230,8 +247,8 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
         scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
         result[split] = scores
-    target.write_json("metrics.json", result)
     report.write_run_report(target, result, record)
+    target.write_json("metrics.json", result)  # last: a run that has it has finished
     return result
 
 

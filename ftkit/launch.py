@@ -21,8 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ftkit import streams
 from ftkit.config import HardwareSection
 from ftkit.errors import UserError
+from ftkit.signals import listen
 
 GRACE = 10.0  # seconds that the other processes get to end after one has failed
 
@@ -209,7 +211,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
             if child.poll() is None:
                 child.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = listen(forward)
     code, failed_at = 0, 0.0
     try:
         while any(child.poll() is None for child in children):
@@ -239,12 +241,15 @@ def _child(folder: Path) -> int:
     """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment."""
     from ftkit.devices import leave, open_devices
 
+    streams.prepare()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
     world = int(os.environ["WORLD_SIZE"])
     try:
         devices = open_devices(job["device"], job["precision"], expected=world)
         result = work(job, devices)
+    except KeyboardInterrupt:  # before the job has begun to listen
+        return 130
     except UserError as error:
         report = folder / f"error.{os.environ['RANK']}.json"
         report.write_text(json.dumps({"problem": error.problem, "remedy": error.remedy}))

@@ -255,7 +255,10 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                 )
                 writer = open_files.enter_context(opened)
         kept = devices.share(journal.kept if journal else 0)
-        made = map(prepared, enumerate(_chunks(itertools.chain(first, rows))), itertools.repeat(kept))
+        following: Iterator[files.Row] = itertools.chain(first, rows)
+        if job["input"] == "-":
+            following = _waited_for(following, stop)
+        made = map(prepared, enumerate(_chunks(following)), itertools.repeat(kept))
         # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
         parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
         try:
@@ -368,6 +371,16 @@ def _known_columns(record: Any, given: dict[str, str], columns: Sequence[str]) -
     """The columns that training used, where this file has them, and those that the user names."""
     trained = {r: c for r, c in record.columns.items() if r != "label" and c in columns and r not in given}
     return {**trained, **given}
+
+
+def _waited_for(rows: Iterator[files.Row], stop: Stop) -> Iterator[files.Row]:
+    """The rows of a stream, whose next one may be long in coming: a signal does not wait for it."""
+    while True:
+        with stop.waiting():
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 def _chunks(rows: Iterator[files.Row]) -> Iterator[list[files.Row]]:

@@ -331,6 +331,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "window": {"max_length": prepared.head.max_length, "overlap": prepared.head.overlap},
         "splits": {split: _split_facts(prepared, split, keys[split]) for split in prepared.examples},
         "shared_texts": _shared_texts(keys),
+        "validation_sha256": _digest(keys["validation"]),
         **prepared.task.facts(prepared.record),
     }
 
@@ -359,6 +360,14 @@ def _split_facts(prepared: Prepared, split: str, keys: list[tuple[str, ...]]) ->
             "all": int(lengths.sum()),
         },
     }
+
+
+def _digest(keys: list[tuple[str, ...]]) -> str:
+    """Which rows these are, for a resumed training: it must not have learned from rows that it is judged by."""
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(json.dumps(key).encode())
+    return digest.hexdigest()
 
 
 def _shared_texts(keys: dict[str, list[tuple[str, ...]]]) -> dict[str, int]:

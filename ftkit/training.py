@@ -156,7 +156,7 @@ class Fitting:
         before the first. The optimizer's state, which is not there yet, is stood in for.
 
         Raises:
-            UserError: memory ran out.
+            UserError: memory ran out, here or for the whole model that an evaluation needs.
         """
         features = self.rows.features
         rows = np.argsort(features.row_lengths, kind="stable")[-self.recipe.training.batch_size :]
@@ -164,7 +164,17 @@ class Fitting:
         self.model.train()
         self._accumulate(0, 0, rows, features.windows_of(rows))
         self.optimizer.zero_grad(set_to_none=True)
-        del state
+        try:
+            with sharding.whole(self.model):
+                del state
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                "the whole model, which every process needs for evaluation, does not fit into its memory",
+                "Use a smaller model",
+                alone=True,
+            ) from None
 
     def _accumulate(
         self, epoch: int, number: int, rows: NDArray[np.int64], items: NDArray[np.int64]
@@ -249,6 +259,7 @@ class State:
         made: updates made in all. Checkpoints are named and ordered by it; unlike `done` it never goes back.
         best_epoch, best_score, best_folder: of the best model so far; -1, None and "" before the first.
         token_budget: of a micro-batch, as far as memory has been found to allow.
+        tokens_asked: what the recipe said of it.
         loss_scale: the state of fp16's loss scaling.
         seconds: spent in updates.
         log_bytes: length of log.jsonl; what a killed process wrote after it is cut off.
@@ -263,6 +274,7 @@ class State:
     best_score: float | None = None
     best_folder: str = ""
     token_budget: int = 0
+    tokens_asked: int | str = "auto"
     loss_scale: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     log_bytes: int = 0
@@ -319,7 +331,7 @@ class Course:
             self.save(after=60)
         self.finish_writing()
         self._end_if_asked()
-        if self.state.best_epoch < 0:
+        if not self.state.best_folder:
             raise UserError("no epoch gave a finite score on the validation rows", "Try a lower --learning-rate")
 
     def _end_if_asked(self) -> None:
@@ -413,8 +425,9 @@ class Course:
             return
         self.saved_at = time.monotonic()
         self.state.token_budget = self.fitting.token_budget
+        self.state.tokens_asked = self.recipe.hardware.tokens_per_microbatch
         self.state.loss_scale = self.fitting.scaler.state_dict()
-        self.state.log_bytes = self.log.bytes()
+        self.state.log_bytes = self.log.bytes_kept()
         self.state.updates_of_epoch = self.fitting.total_updates // self.fitting.epochs
         tensors, copied = checkpoint.snapshot(self.fitting.model, self.fitting.optimizer, keep=self.devices.main)
         if not self.devices.main:
@@ -432,8 +445,9 @@ class Course:
         folder = self.folder / f"update-{state['made']:08}{scored}"
         if checkpoint.damage(folder) is not None:
             checkpoint.save_training(folder, tensors, state)
-        if checkpoint.damage(folder) is None:
-            checkpoint.prune(self.folder, state["best_folder"])
+        if damage := checkpoint.damage(folder):
+            raise UserError(f"the checkpoint {folder} was written, and reads back damaged: {damage}", "Check the disk")
+        checkpoint.prune(self.folder, state["best_folder"])
 
     def _failed(self) -> bool:
         """Whether rank 0 knows of something that could not be written."""
@@ -456,8 +470,8 @@ class Course:
         """Goes on from a checkpoint.
 
         Where an epoch has another number of updates than it had (`--resume-anyway`), what has been done is counted
-        in parts of an epoch. If the best model is damaged it is forgotten; after the last epoch this one's model,
-        which is the checkpoint's, is scored again.
+        in parts of an epoch. If the best model is damaged it is forgotten; after an epoch the checkpoint's model is
+        scored again.
         """
         state = checkpoint.load_training(folder, self.fitting.model, self.fitting.optimizer)
         try:
@@ -470,17 +484,19 @@ class Course:
             self.state.done = self.state.epoch * updates_of_epoch + self.state.number
         best = self.state.best_folder
         if self.devices.share(bool(self.devices.main and best and checkpoint.damage(self.folder / best) is not None)):
-            self.state.best_epoch, self.state.best_score, self.state.best_folder = -1, None, ""
-            if self.state.epoch == self.fitting.epochs:
-                self.state.epoch, self.state.number = self.fitting.epochs - 1, updates_of_epoch
+            if self.state.number == 0:
+                self.state.epoch, self.state.number = self.state.epoch - 1, updates_of_epoch
+            # Patience counts from here.
+            self.state.best_epoch, self.state.best_score, self.state.best_folder = self.state.epoch - 1, None, ""
         if self.devices.main:
             checkpoint.forget_later(self.folder, folder.name)
         self.fitting.done = self.state.done
-        if self.recipe.hardware.tokens_per_microbatch == "auto":
+        if self.recipe.hardware.tokens_per_microbatch == self.state.tokens_asked:
             self.fitting.token_budget = self.state.token_budget
         if self.state.loss_scale and self.fitting.scaler.is_enabled():
             self.fitting.scaler.load_state_dict(self.state.loss_scale)
-        self.log.cut(self.state.log_bytes)
+        if not self.log.cut(self.state.log_bytes):
+            self.progress.line(f"{self.log.path} has lost its end: the updates before this one are not all in it")
         self.progress.go_on_from(self.state.done * self.recipe.training.batch_size)
 
 
@@ -553,9 +569,19 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
 
 
 def _put_model(run: Run, course: Course, facts: dict[str, Any]) -> None:
-    """Makes the best model the run's, and removes the checkpoints."""
+    """Makes the best model the run's, and removes the checkpoints.
+
+    Raises:
+        UserError: it has been damaged.
+    """
+    best = course.folder / course.state.best_folder
+    if damage := checkpoint.damage(best):
+        raise UserError(
+            f"the best model, {best}, has been damaged since it was written: {damage}",
+            f"Check the disk, and go on from the newest whole checkpoint with: ftkit train --resume {run.folder}",
+        )
     run.write_json("training.json", facts)
-    os.replace(course.folder / course.state.best_folder, run.model)
+    os.replace(best, run.model)
     tidy(run)
 
 
@@ -664,20 +690,21 @@ class Log:
                     f"Free some space and go on with: ftkit train --resume {self.path.parent}",
                 )
 
-    def bytes(self) -> int:
-        return self.file.tell() if self.file else 0
+    def bytes_kept(self) -> int:
+        """The file's length, all of which is on the disk."""
+        if not self.file:
+            return 0
+        os.fsync(self.file.fileno())
+        return self.file.tell()
 
-    def cut(self, length: int) -> None:
-        """Forgets what was written after the first `length` bytes.
-
-        Raises:
-            UserError: the file is shorter than that.
-        """
+    def cut(self, length: int) -> bool:
+        """Forgets what was written after the first `length` bytes; whether the file had so many."""
         if self.file:
             if self.path.stat().st_size < length:
-                raise UserError(f"{self.path} has lost its end", "Put it back as it was, or train again")
+                return False
             self.file.truncate(length)
             self.file.seek(length)
+        return True
 
     def __enter__(self) -> Log:
         return self

@@ -64,6 +64,8 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(tmp_path: Path) -> None:
         content = path.read_bytes()
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
         assert path.name in (checkpoint.damage(tmp_path / "update-1") or "")
+        path.unlink()
+        assert path.name in (checkpoint.damage(tmp_path / "update-1") or "")
         path.write_bytes(content)
     assert checkpoint.damage(tmp_path / "update-1") is None
 
@@ -130,7 +132,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, data: Path, checkpoint_of: CheckpointOf) -> Path:
     """A run that nothing interrupted."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(train_command(data, checkpoint_of("bert"), out), env=tiny.environment(), check=True, timeout=300)
+    assert ftkit(*train_command(data, checkpoint_of("bert"), out)[3:]).code == 0
     return out
 
 
@@ -189,7 +191,8 @@ def stopped(tmp_path: Path, data: Path, checkpoint_of: CheckpointOf) -> Path:
     copy = tmp_path / "train.csv"
     shutil.copy(data, copy)
     run = tmp_path / "run"
-    assert interrupt(train_command(copy, checkpoint_of("bert"), run), run, signal.SIGTERM, after=3) == 143
+    stopping = partial(forks.die_in_training(4, signal.SIGTERM), 0)
+    assert forks.run(*train_command(copy, checkpoint_of("bert"), run)[3:], before=stopping) == 143
     return run
 
 
@@ -204,13 +207,43 @@ def test_resuming_on_changed_data_is_refused(stopped: Path) -> None:
     assert "--resume-anyway" in done.err
 
 
-def test_resuming_with_another_seed_is_refused_and_can_be_forced(stopped: Path) -> None:
+def test_resuming_with_other_batches_is_refused_and_can_be_forced(stopped: Path) -> None:
+    larger = ("train", "--resume", stopped, "--batch-size", "64", "--set", "training.weight_decay=0")
+    refused = ftkit(*larger)
+    assert refused.code == 2
+    assert "recipe.training.batch_size: 32 -> 64" in refused.err
+    done, per_epoch = updates(stopped), 6  # 360 rows, in batches of 64
+
+    assert ftkit(*larger, "--resume-anyway").code == 0
+
+    despite = json.loads((stopped / "environment.json").read_text())["resumed_despite"]
+    assert "recipe.training.batch_size: 32 -> 64" in despite
+    last = [line for line in tiny.read_jsonl(stopped / "log.jsonl") if "loss" in line]
+    assert len(last) == done + 3 * per_epoch - round(done * per_epoch / 12)
+    assert last[-1]["update"] == 3 * per_epoch
+
+
+def test_rows_that_were_learned_from_never_become_validation_rows(stopped: Path) -> None:
+    """Another seed would hold others out of the file."""
     refused = ftkit("train", "--resume", stopped, "--seed", "5")
     assert refused.code == 2
     assert "recipe.seed: 0 -> 5" in refused.err
+    assert "--resume-anyway" not in refused.err
 
-    assert ftkit("train", "--resume", stopped, "--seed", "5", "--resume-anyway").code == 0
-    assert "recipe.seed: 0 -> 5" in json.loads((stopped / "environment.json").read_text())["resumed_despite"]
+    forced = ftkit("train", "--resume", stopped, "--seed", "5", "--resume-anyway")
+
+    assert forced.code == 2
+    assert "these cannot change within a training:\n  data.validation_sha256" in forced.err
+
+
+def test_a_resume_that_was_forced_once_needs_no_force_again(stopped: Path) -> None:
+    command = ("train", "--resume", stopped)
+    facts = json.loads((stopped / "data.json").read_text())
+    facts["sources"]["train"]["sha256"] = "0" * 64  # as if the file had other bytes when the training began
+    (stopped / "data.json").write_text(json.dumps(facts))
+    assert forks.run(*command, "--resume-anyway", before=lambda: forks.die_in_training(2)(0)) == -signal.SIGKILL
+
+    assert ftkit(*command).code == 0
 
 
 def test_what_a_run_was_resumed_despite_is_not_forgotten(stopped: Path) -> None:

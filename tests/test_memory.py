@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ftkit import devices, prediction, training
+from ftkit.heads.labels import LabelsHead
 from ftkit.run import Run
 from tests import forks, tiny
 from tests.conftest import Learned
@@ -108,6 +109,40 @@ def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_memory_that_runs_out_on_one_of_two_processes_cuts_the_update_on_both(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    data = write_csv(tmp_path / "train.csv", tiny.rows(100, seed=5))
+    flags = ("--processes", "2", "--epochs", "1", "--set", "training.dropout=0", *FP32)
+    command = ("train", data, "--model", checkpoint_of("bert"), *flags)
+
+    def lacking(rank: int) -> None:
+        inner, calls = LabelsHead.loss, 0
+
+        def loss(*given: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if rank == 1 and calls == 2:
+                raise MemoryError
+            return inner(*given)
+
+        LabelsHead.loss = loss  # type: ignore[method-assign]
+
+    for name, before in (("roomy", lambda rank: None), ("tight", lacking)):
+        (tmp_path / f"{name}-said").mkdir()
+        said = tmp_path / f"{name}-said"
+        assert forks.together(*command, "--out", tmp_path / name, before=before, said=said) == [0, 0]
+
+    facts = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight")]
+    assert facts[1]["tokens_per_microbatch"] == facts[0]["tokens_per_microbatch"] // 2
+    losses = [
+        [line["loss"] for line in read_jsonl(tmp_path / name / "log.jsonl") if "loss" in line]
+        for name in ("roomy", "tight")
+    ]
+    assert len(losses[0]) > 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 @pytest.mark.parametrize(("short", "expected"), [(True, 300), (False, None)])
 def test_eval_and_predict_begin_with_the_room_that_training_has_found(
     run_of: RunOf, tmp_path: Path, short: bool, expected: int | None
@@ -129,8 +164,6 @@ def test_a_training_with_its_usual_room_does_not_say_that_memory_was_short(run_o
 def test_a_batch_that_memory_lacked_for_is_not_tried_again_in_the_same_size(
     run_of: RunOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ftkit.heads.labels import LabelsHead
-
     monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", {"cpu": 512})
     sizes: list[int] = []
     inner = LabelsHead.outputs

@@ -248,10 +248,30 @@ def test_damage_to_the_best_model_costs_only_that_model(tmp_path: Path) -> None:
         assert newest and newest.name == "update-00000004"
         assert ["its best model best-00000001" in problem for problem in problems] == [True, True]
         course.load(newest)
-        assert (course.state.done, course.state.best_epoch, course.state.best_folder) == (4, -1, "")
+        assert (course.state.done, course.state.best_epoch, course.state.best_folder) == (4, 1, "")
         one_epoch(course, 2, 0.1)
         assert course.state.best_epoch == 2
         assert checkpoint.newest(course.folder)[1] == []
+
+
+def test_patience_does_not_end_a_training_that_has_lost_its_best_model(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        for epoch, score in enumerate((0.8, 0.7, 0.6)):
+            one_epoch(course, epoch, score)
+        flip(course.folder / course.state.best_folder / "model.safetensors")
+        course.state.number = 0
+        course.save()
+        course.finish_writing()
+    for number in (0, 1):  # after an epoch, and within one
+        with course_in(tmp_path) as course:
+            training = config.TrainingSection(patience=2)
+            course.fitting.recipe = config.Recipe(training=training)
+            newest = max(f for f in course.folder.glob("update-*") if f.name.endswith("-epoch-3") == (number == 0))
+            course.load(newest)
+
+            assert (course.state.epoch, course.state.number) == ((2, 2) if number == 0 else (3, 1))
+            assert not course._out_of_patience()
+            assert course.judge(course.state.epoch, 0.1, None)
 
 
 def test_after_the_last_epoch_a_damaged_best_model_is_found_anew(tmp_path: Path) -> None:
@@ -335,11 +355,32 @@ def test_a_signal_after_the_last_evaluation_ends_the_training_with_a_checkpoint(
         assert (course.folder / "update-00000002-epoch-1").is_dir()
 
 
-def test_a_log_that_has_lost_its_end_is_refused(tmp_path: Path) -> None:
-    with training.Log(tmp_path / "log.jsonl", True) as log:
-        log.write({"update": 1})
-        with pytest.raises(UserError, match="has lost its end"):
-            log.cut(1000)
+def test_a_log_that_has_lost_its_end_is_told_and_costs_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with course_in(tmp_path) as course:
+        course.log.write({"update": 1})
+        update(course, 1)
+        course.save()
+        course.finish_writing()
+    (tmp_path / "log.jsonl").write_text("")
+    with course_in(tmp_path) as course:
+        course.progress.show = True
+        course.load(course.folder / "update-00000001")
+        course.log.write({"update": 2})
+
+    assert "log.jsonl has lost its end" in capsys.readouterr().err
+    assert (tmp_path / "log.jsonl").read_text() == '{"update": 2}\n'
+
+
+def test_a_best_model_that_was_damaged_since_it_was_written_does_not_become_the_model(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        one_epoch(course, 0, 0.8)
+        flip(course.folder / course.state.best_folder / "model.safetensors")
+        with pytest.raises(UserError, match=r"model\.safetensors is not what was written"):
+            training._put_model(course.run, course, {})
+
+    assert (tmp_path / "checkpoints").is_dir()
 
 
 # Written beside the training

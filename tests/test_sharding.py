@@ -18,7 +18,7 @@ from ftkit.devices import open_devices
 from ftkit.errors import UserError
 from ftkit.heads.labels import LabelsHead
 from tests import forks, tiny
-from tests.test_checkpoint import log, names, train_command, updates, weights
+from tests.test_checkpoint import interrupt, log, names, train_command, updates, weights
 from tests.test_processes import together
 from tests.tiny import FP32, ftkit, read_jsonl, rows, write_csv
 
@@ -96,7 +96,13 @@ def test_a_training_in_shards_that_was_killed_and_resumed_equals_an_uninterrupte
     flags = ("--processes", "2", "--shard", "--batch-size", "8")
     expected, run = tmp_path / "whole", tmp_path / "run"
     train = partial(forks.together, *train_command(data, checkpoint_of("bert"), expected, *flags)[3:], said=tmp_path)
-    assert train(before=lambda rank: None) == [0, 0]
+
+    def before(rank: int) -> None:
+        tried = training.Fitting.try_heaviest
+        training.Fitting.try_heaviest = lambda self: (tmp_path / f"tried-{rank}").touch() or tried(self)  # type: ignore[method-assign,func-returns-value]
+
+    assert train(before=before) == [0, 0]
+    assert {"tried-0", "tried-1"} <= set(names(tmp_path))
     assert train("--out", run, before=forks.die_in_training(20)) == [-signal.SIGKILL] * 2
     assert forks.together("train", "--resume", run, before=lambda rank: None, said=tmp_path) == [0, 0]
 
@@ -111,9 +117,8 @@ def test_a_signal_stops_a_training_in_shards_and_one_process_can_finish_it(
 ) -> None:
     run, expected = tmp_path / "run", tmp_path / "expected"
     flags = ("--batch-size", "8", "--set", "training.dropout=0")
-    start = train_command(data, checkpoint_of("bert"), run, *flags, "--processes", "2", "--shard")[3:]
-    stopping = forks.die_in_training(5, signal.SIGTERM, rank=1)
-    assert forks.together(*start, before=stopping, said=tmp_path) == [143, 143]
+    start = train_command(data, checkpoint_of("bert"), run, *flags, "--processes", "2", "--shard")
+    assert interrupt(start, run, signal.SIGTERM, after=5) == 143  # ftkit's own launcher tells both processes
     assert f"update-{updates(run):08}" in names(run / "checkpoints")
     resumed = ftkit("train", "--resume", run, "--processes", "1", "--set", "hardware.shard=false")
     assert resumed.code == 0, resumed.err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ RunOf = Callable[[str], Learned]
 CheckpointOf = Callable[[str], Path]
 Command = tuple[str | Path, ...]
 VERBS = ("train", "eval", "predict")
-EXIT_CODES = ((signal.SIGTERM, 143), (signal.SIGINT, 130))
+EXIT_CODES = ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,7 @@ def in_small_batches(seen: Path, kind: str = "", at: int = 0, signals: tuple[int
     Args:
         kind, at: the batch in the middle of which `signals` come to this process: the so-many-th of t or e.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     logits, cut = LabelsHead.logits, plan.cut
     marks: list[str] = []
 
@@ -145,6 +148,47 @@ def test_two_processes_end_together_when_only_the_first_cannot_write(
     said = (tmp_path / "0").read_text()
     assert ("cannot be written" in said, "Traceback" in said) == (True, False)
     assert (tmp_path / "1").read_text() == ""
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(command: Callable[[str], Command], tmp_path: Path) -> None:
+    """As under nohup."""
+
+    def before() -> None:
+        in_small_batches(tmp_path / "seen", "e", 3, (signal.SIGHUP,))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    assert forks.run(*command("predict"), before=before) == 0
+
+
+def test_a_signal_does_not_wait_for_the_next_row_of_a_stream(run_of: RunOf, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ftkit.cli", "predict", str(run_of("distilbert").folder), "-", "--format", "jsonl"]
+    out = tmp_path / "out.jsonl"
+    process = subprocess.Popen([*words, "-o", str(out), *FP32], stdin=subprocess.PIPE, env=tiny.environment())
+    assert process.stdin
+    # More than is read before the prediction begins, and fewer rows than it answers at once.
+    process.stdin.write((json.dumps({"text": "a hen", "more": "x" * 2000}) + "\n").encode() * 1000)
+    process.stdin.flush()
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(60) == 143  # the stream is still open
+    process.stdin.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_whose_messages_nobody_reads_any_more_goes_on(
+    command: Callable[[str], Command], tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "ftkit.cli", *map(str, command("train"))]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=tiny.environment())
+    assert process.stderr and process.stderr.readline()
+    process.stderr.close()
+
+    assert process.wait(300) == 0
+    assert (tmp_path / "run" / "metrics.json").is_file()
 
 
 # Launchers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import fcntl
 import hashlib
 import json
 import os
@@ -149,23 +150,47 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
         return
     partial = beside(target, "partial")
     with disk_faults(name):
-        partial.unlink(missing_ok=True)  # what a killed process has left
-        file = open(partial, "xb")  # noqa: SIM115
+        file = _own(partial, name)
     try:
         yield file
         with disk_faults(name):
             file.flush()
             os.fsync(file.fileno())
-            file.close()
             if os.path.exists(target):
                 shutil.copymode(target, partial)
             os.replace(partial, target)
+            file.close()
             _sync_folder(target.parent)
     except BaseException:
+        partial.unlink(missing_ok=True)
         with suppress(OSError):
             file.close()
-        partial.unlink(missing_ok=True)
         raise
+
+
+def _own(partial: Path, name: str) -> BinaryIO:
+    """An empty file that no other process writes to until this one closes it; what a killed one has left goes.
+
+    Raises:
+        UserError: another process is writing to it.
+    """
+    while True:
+        if partial.is_symlink():
+            partial.unlink()
+        file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(
+                f"another ftkit process is writing {name}", "Wait for it to end, or name another file: -o"
+            ) from None
+        except OSError:  # a file system that knows no locks
+            pass
+        if partial.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(partial)):
+            file.truncate(0)
+            return file
+        file.close()  # the process that had it has just given it its name
 
 
 def target_of(name: str) -> Path:

@@ -45,6 +45,15 @@ def refusal(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]], 
     return str(caught.value)
 
 
+def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+    with open_writer(tmp_path / "a.csv", ["text"], format="csv") as writer:
+        writer.write({"text": "first"})
+        with pytest.raises(UserError, match="another ftkit process is writing"):
+            save(tmp_path / "a.csv", ["text"], [{"text": "second"}])
+
+    assert load(tmp_path / "a.csv") == [{"text": "first"}]
+
+
 # The same text back.
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -327,7 +336,7 @@ def test_full_disk_is_a_user_error_and_leaves_nothing(
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("builtins.open", lambda path, mode: io.BufferedWriter(Full(path, mode)))
+    monkeypatch.setattr("os.fdopen", lambda handle, mode: io.BufferedWriter(Full(handle, mode)))
     rows = [{"text": os.urandom(50).hex()} for _ in range(2 * BATCH)]
     assert "No space left on device" in refusal(tmp_path / f"a.{suffix}", ["text"], rows)
 

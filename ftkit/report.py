@@ -262,7 +262,7 @@ def data_table(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ]
     for reason, count in facts["left_out"].items():
         rows.append((f"left out: {reason}", [f"{count:,}" if s == "train" else "" for s in splits]))
-    rows.append(("rows used", [f"{each['rows']:,}" for each in splits.values()]))
+    rows.append((f"{terminal.unit(facts)} used", [f"{each['rows']:,}" for each in splits.values()]))
     rows += [(title, [f"{value:,}" for value in values]) for title, values in terminal.counted(facts)]
     return [
         *rows,
@@ -276,7 +276,7 @@ def curves(run: Run, metric: str) -> list[dict[str, Any]]:
     """The learning curves of log.jsonl: the loss of the updates, and the validation score of the epochs."""
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in log if "loss" in line and "evaluation" not in line]
-    scores = [line[metric] for line in log if "evaluation" in line]
+    scores = [line[metric] for line in log if "evaluation" in line and np.isfinite(line[metric])]
     means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
     width = max(1, len(means) // SMOOTHING)
     smooth = np.convolve(means, np.full(width, 1 / width), "valid")

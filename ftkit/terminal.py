@@ -90,7 +90,10 @@ def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
     for split in data["splits"]:
         table.add_column(split, justify="right")
     splits = data["splits"].values()
-    table.add_row("rows", *(f"{s['rows']:,}" for s in splits))
+    table.add_row(unit(data), *(f"{s['rows']:,}" for s in splits))
+    codes = data["splits"]["train"].get("pairs", {})
+    for code in codes if len(codes) > 1 else ():
+        table.add_row(f"  into {escape(code)}", *(f"{s['pairs'][code]:,}" for s in splits))
     names = data.get("labels", [])
     for name in names[:MOST_LABELS]:
         table.add_row(f"  {escape(name)}", *(f"{s['labels'][name]:,}" for s in splits))
@@ -109,6 +112,11 @@ def show_facts(data: Mapping[str, Any], stderr: bool = False) -> None:
             out.print(f"{split}: read {count:,} rows, left out {parts}", markup=False)
     for warning in warnings(data):
         out.print(f"[yellow]note:[/yellow] {escape(warning)}")
+
+
+def unit(data: Mapping[str, Any]) -> str:
+    """What is counted: a row of a parallel corpus with several target languages is a pair for each."""
+    return "pairs" if "pairs" in data["splits"]["train"] else "rows"
 
 
 def counted(data: Mapping[str, Any]) -> list[tuple[str, list[int]]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from html.parser import HTMLParser
@@ -483,6 +484,13 @@ def test_the_loss_of_validation_rows_is_no_point_of_the_curve_of_the_updates(tmp
     assert (loss["count"], score["count"]) == (3, 2)
     assert loss["line"] == [(0.0, 0.0), (50.0, 50.0), (100.0, 66.67)]
     assert score["line"] == [(0.0, 0.0), (100.0, 100.0)]
+
+
+def test_an_epoch_whose_score_is_not_a_number_is_no_point_of_the_curve(tmp_path: Path) -> None:
+    run, _, _ = make_run(tmp_path, ["a", "b"], updates=3)
+    log = (run.folder / "log.jsonl").read_text(encoding="utf-8")
+    run.write_text("log.jsonl", json.dumps({"evaluation": 1, "accuracy": math.nan}) + "\n" + log)
+    assert report.curves(run, "accuracy")[1]["count"] == 3
 
 
 @pytest.mark.parametrize(

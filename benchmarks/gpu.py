@@ -61,7 +61,7 @@ def measure(name: str, rows: int, repeats: int, peak: float) -> list[dict[str, A
     given = {"model": str(model), "data": str(folder / "train.jsonl"), "out": str(folder / f"{name}-ftkit")}
     bf16 = torch.cuda.get_device_capability() >= (8, 0)
     settings = {"epochs": 1, "learning_rate": LEARNING_RATE, "batch_size": 32, "max_length": 512}
-    best = {**settings, "padded": False, "grouped": True, "bf16": bf16, "task": "classification"}
+    best = {**settings, "seed": 0, "padded": False, "grouped": True, "bf16": bf16, "task": "classification"}
     sides = {
         "ftkit": [sys.executable, "-m", "benchmarks.gpu", "--ours", json.dumps(given | settings)],
         "Trainer, best flags": rival("train", **given | best | {"out": folder / f"{name}-trainer"}),

@@ -34,6 +34,7 @@ def train(
     model: str,
     data: str,
     out: str,
+    seed: int,
     epochs: int,
     learning_rate: float,
     batch_size: int,
@@ -54,7 +55,7 @@ def train(
     """
     from datasets import Dataset
 
-    transformers.set_seed(0)
+    transformers.set_seed(seed)
     rows = read_jsonl(Path(data))
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     labels = sorted({row["label"] for row in rows}) if task == "classification" else []
@@ -82,6 +83,7 @@ def train(
         collate = transformers.default_data_collator if padded else transformers.DataCollatorWithPadding(tokenizer)
     settings = transformers.TrainingArguments(
         output_dir=out,
+        seed=seed,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
         per_device_train_batch_size=batch_size,

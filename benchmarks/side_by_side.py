@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,22 @@ def rival(what: str, **given: Any) -> list[str]:
     return [sys.executable, "-m", "benchmarks.rivals", what, json.dumps(given, default=str)]
 
 
-def take_turns(sides: Mapping[str, Sequence[str | Path]], repeats: int) -> dict[str, list[Used]]:
-    """Runs every side `repeats` times, one after the other; every other turn in reverse order."""
-    found: dict[str, list[Used]] = {name: [] for name in sides}
+Commands = Mapping[str, Sequence[str | Path]]
+
+
+def take_turns(sides: Commands | Callable[[int], Commands], repeats: int) -> dict[str, list[Used]]:
+    """Runs every side `repeats` times, one after the other; every other turn in reverse order.
+
+    Args:
+        sides: a command for each, or what gives them for a turn.
+    """
+    found: dict[str, list[Used]] = {}
     for turn in range(repeats):
-        for name in list(sides)[:: -1 if turn % 2 else 1]:
-            found[name].append(run(sides[name]))
+        commands = sides(turn) if callable(sides) else sides
+        for name in commands:
+            found.setdefault(name, [])
+        for name in list(commands)[:: -1 if turn % 2 else 1]:
+            found[name].append(run(commands[name]))
     return found
 
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--against best] [--quick]
 
-The same model, rows, epochs and learning rate; the models of all sides are scored by one program in one way, so that
-speed bought with quality would show. "defaults" are those of Transformers' examples: batches of 8, padded to 128
-tokens (384 for questions). "best flags" are ftkit's batch size, padding to the longest row of a batch, batches of
-rows of similar length, and bf16 where the processor multiplies it fast. rows/s counts the updates alone; process is
-everything from the start to the saved model, for ftkit also its report with baselines and intervals.
+The same model, rows, epochs and learning rate, and Trainer's defaults for the rest of the mathematics; every turn has a
+seed of its own. The models of all sides are scored by one program in one way, so that speed bought with quality would
+show: the mean over the turns, with the lowest and the highest. "defaults" are those of Transformers' examples: batches
+of 8, padded to 128 tokens (384 for questions). "best flags" are ftkit's batch size, padding to the longest row of a
+batch, batches of rows of similar length, and bf16 where the processor multiplies it fast. rows/s counts the updates
+alone; process is everything from the start to the saved model, for ftkit also its report with baselines and intervals.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import csv
 import gzip
 import json
 import random
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,22 +71,27 @@ def measure(name: str, case: Case, options: Any) -> list[dict[str, Any]]:
     side_by_side.write_jsonl(folder / "train.jsonl", train)
     side_by_side.write_jsonl(folder / "held_out.jsonl", held_out)
     model = base_model(case, folder)
-    sides = {"ftkit": ftkit_side(case, model, folder, options.epochs)}
-    for flags in options.against:
-        sides[RIVALS[flags]] = trainer_side(case, model, folder, options.epochs, best=flags == "best")
+
+    def sides(turn: int) -> dict[str, list[str]]:
+        given = case, model, folder, options.epochs, turn
+        rivals = {RIVALS[flags]: trainer_side(*given, best=flags == "best") for flags in options.against}
+        return {"ftkit": ftkit_side(*given), **rivals}
+
+    def quality(side: str, turn: int) -> float:
+        trained = folder / (f"ftkit-{turn}/model" if side == "ftkit" else f"{side}-{turn}")
+        held_out = folder / "held_out.jsonl"
+        scores = run(rival("score", task=case.task, model=trained, data=held_out, max_length=case.longest)).result
+        return float(scores[case.metric])
+
     found = side_by_side.take_turns(sides, options.repeats)
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for side, turns in found.items():
         results = [t.result.get("training", t.result) for t in turns]
-        trained = folder / ("ftkit/model" if side == "ftkit" else side)
-        quality = run(
-            rival("score", task=case.task, model=trained, data=folder / "held_out.jsonl", max_length=case.longest)
-        )
         figures[side] = {
             "rows/s": median(r["rows_per_second"] for r in results),
             "process s": median(t.seconds for t in turns),
             "peak MB": median(t.peak_bytes / 1e6 for t in turns),
-            case.metric: quality.result[case.metric],
+            "quality": [quality(side, turn) for turn in range(options.repeats)],
         }
     ours = figures["ftkit"]
     return [
@@ -92,27 +99,33 @@ def measure(name: str, case: Case, options: Any) -> list[dict[str, Any]]:
             "set": name,
             "rows": len(train),
             "side": side,
-            **{key: value for key, value in found.items() if key != case.metric},
-            "ftkit is x times as fast": ours["rows/s"] / found["rows/s"],
-            "as a process": found["process s"] / ours["process s"],
-            "quality": f"{case.metric} {found[case.metric]:.4f}",
+            **figure,
+            "ftkit is x times as fast": ours["rows/s"] / figure["rows/s"],
+            "as a process": figure["process s"] / ours["process s"],
+            "quality": f"{case.metric} {statistics.mean(figure['quality']):.4f} "
+            f"({min(figure['quality']):.4f} to {max(figure['quality']):.4f})",
         }
-        for side, found in figures.items()
+        for side, figure in figures.items()
     ]
 
 
-def ftkit_side(case: Case, model: str, folder: Path, epochs: int) -> list[str]:
+# What Trainer does where its flags say nothing.
+TRAINERS_MATHEMATICS = ("training.head_factor=1", "training.warmup=0", "training.weight_decay=0")
+
+
+def ftkit_side(case: Case, model: str, folder: Path, epochs: int, seed: int) -> list[str]:
     translated = ("data.columns={source: source, de: target}", "languages.source=en", "languages.targets=[de]")
-    settings = translated if case.task == "translation" else ()
+    settings = (*TRAINERS_MATHEMATICS, *(translated if case.task == "translation" else ()))
     return ftkit(
         "train", folder / "train.jsonl", "--validation", folder / "held_out.jsonl", "--task", case.task,
-        "--model", model, "--out", folder / "ftkit", "--epochs", str(epochs), "--batch-size", str(BATCH),
+        "--model", model, "--out", folder / f"ftkit-{seed}", "--epochs", str(epochs), "--batch-size", str(BATCH),
+        "--seed", str(seed),
         "--learning-rate", str(case.learning_rate), "--max-length", str(case.longest),
         *(word for item in settings for word in ("--set", item)), "--overwrite", "--json",
     )  # fmt: skip
 
 
-def trainer_side(case: Case, model: str, folder: Path, epochs: int, best: bool) -> list[str]:
+def trainer_side(case: Case, model: str, folder: Path, epochs: int, seed: int, best: bool) -> list[str]:
     from ftkit import hub
     from ftkit.devices import choose_precision, single_device
 
@@ -121,7 +134,8 @@ def trainer_side(case: Case, model: str, folder: Path, epochs: int, best: bool) 
         task=case.task,
         model=hub.model_folder(model, None),
         data=folder / "train.jsonl",
-        out=folder / RIVALS["best" if best else "defaults"],
+        out=folder / f"{RIVALS['best' if best else 'defaults']}-{seed}",
+        seed=seed,
         epochs=epochs,
         learning_rate=case.learning_rate,
         batch_size=BATCH if best else 8,

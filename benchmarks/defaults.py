@@ -1,6 +1,6 @@
 """Defaults: what ftkit's defaults and their neighbours reach on validation rows, one setting changed at a time.
 
-    python -m benchmarks.defaults --data FOLDER [--only rate head ...] [--sets trec ...] [--seeds 0 1 2] [--out FOLDER]
+    python -m benchmarks.defaults --data FOLDER [--only learning_rate ...] [--sets trec ...] [--seeds 0 1] [--out FOLDER]
 
 Every run is one `ftkit train`; the score is the best epoch's on the rows that it held out of the training file, so the
 rows that `benchmarks.quality` reports on choose nothing. What has been finished is not repeated, and a training that
@@ -70,7 +70,7 @@ def run(name: str, key: str, value: str, seed: int, options: Any) -> Path:
             value = str(max(1, round(product)) if key == "epochs" else product)
         flags = ["--set", f"training.{key}={value}"]
     folder: Path = options.out / "-".join(filter(None, (name, key, value, str(seed))))
-    quality.train(SETS[name], folder, seed, options.data, options.out / name, quality.MODEL, flags)
+    quality.train(SETS[name], folder, seed, options.data, options.out / name, lambda: quality.MODEL, flags)
     return folder
 
 

@@ -16,7 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,19 +119,20 @@ def main() -> None:
 def measure(name: str, seed: int, data: Path, out: Path) -> Path:
     """Trains and scores one set, unless that has been done; the run."""
     chosen, run = SETS[name], out / f"{folder_name(name)}-{seed}"
-    train(chosen, run, seed, data, out / folder_name(name), model_of(name, seed, data, out))
+    train(chosen, run, seed, data, out / folder_name(name), lambda: model_of(name, seed, data, out))
     if not (run / "eval" / "reported" / "metrics.json").exists():
         ftkit("eval", run, data / chosen.reported, "--name", "reported")
     return run
 
 
 def train(
-    chosen: Set, run: Path, seed: int, data: Path, part: Path, model: str | Path, more: Sequence[str] = ()
+    chosen: Set, run: Path, seed: int, data: Path, part: Path, model: Callable[[], str | Path], more: Sequence[str] = ()
 ) -> None:
     """Trains one run, or goes on with it, unless it has been finished.
 
     Args:
         part: where the rows go if not all are learned from; the suffix of their format is added.
+        model: makes the model, or names it.
         more: flags beside those of the line.
     """
     if (run / "metrics.json").exists():
@@ -143,7 +144,7 @@ def train(
     if chosen.rows is not None:
         source = sample(source, chosen.rows, part.with_name(part.name + source.suffix))
     flags = [*(flag.format(data=data) for flag in chosen.flags), *more]
-    ftkit("train", source, "--model", model, "--seed", str(seed), "--out", run, "--overwrite", *flags)
+    ftkit("train", source, "--model", model(), "--seed", str(seed), "--out", run, "--overwrite", *flags)
 
 
 def model_of(name: str, seed: int, data: Path, out: Path) -> str | Path:

@@ -33,6 +33,8 @@ Tell = Callable[[str, Any], None]
 # else, or it would be judged by rows that it has learned from.
 FIXED = (
     "data.labels",
+    "data.sources.test: ",
+    "data.sources.test.sha256",
     "data.task",
     "data.validation_sha256",
     "recipe.model",
@@ -138,7 +140,8 @@ def resume(
         faster = differences({"hardware": before.hardware.model_dump()}, {"hardware": recipe.hardware.model_dump()})
         despite = [*then["environment"]["resumed_despite"], *changed, *faster]
         target.write_json("environment.json", now["environment"] | {"resumed_despite": despite})
-        target.write_json("data.json", now["data"])
+        earlier = [*then["data"].get("earlier_sources", []), *(s["sha256"] for s in then["data"]["sources"].values())]
+        target.write_json("data.json", now["data"] | {"earlier_sources": sorted(set(earlier))})
         target.write_text("recipe.yaml", config.to_yaml(recipe))
         return _fit(target, prepared, newest, quiet, tell, trained)
 
@@ -169,7 +172,7 @@ def differences(then: Any, now: Any, path: str = "") -> list[str]:
         return [
             line
             for k in keys
-            if k != "resumed_despite"
+            if k not in ("resumed_despite", "earlier_sources")
             for line in differences(then.get(k), now.get(k), f"{path}.{k}".strip("."))
         ]
     return [] if then == now else [f"{path}: {then} -> {now}"]
@@ -335,13 +338,16 @@ def evaluate(
         answers, counts = evaluation.run_answers(target, record, examples, hardware, quiet)
         rivals = task.load_rivals(target.folder / "baselines")
         result = score_answers(target, folder, record, examples, answers, rivals)
-        seen = [s["source"] for s in target.read_json("data.json")["sources"].values() if s["sha256"] == table.sha256]
+        facts = target.read_json("data.json")
+        seen = {*(s["sha256"] for s in facts["sources"].values()), *facts.get("earlier_sources", ())}
         result |= {
             "run": str(target.folder),
             "folder": str(target.folder / "eval" / folder),
             "sha256": table.sha256,
             "reading": counts,
-            "chosen_on_these_rows": ["the model itself (the same content was used in training)"] if seen else [],
+            "chosen_on_these_rows": ["the model itself (the same content was used in training)"]
+            if table.sha256 in seen
+            else [],
             "published": published,
         }
         if extra_metrics:

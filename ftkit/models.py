@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -109,11 +111,15 @@ def load_model(
     seed: int = 0,
     dropout: float | None = None,
     allow_pickle: bool = False,
+    first_logits: NDArray[np.float32] | None = None,
 ) -> tuple[Any, list[str]]:
     """A model in fp32 with the head that a record names, and notes on what was new in it.
 
     In training a missing or mismatched head is made anew (seeded) and said so. Otherwise every
     parameter has to be in the checkpoint.
+
+    Args:
+        first_logits: (labels,) about what a new labels head says of any row before it has learned.
 
     Raises:
         UserError: the family has no such head, or (not in training) parameters are missing.
@@ -150,6 +156,8 @@ def load_model(
         if backbone:
             raise UserError(f"{folder} lacks {len(backbone)} weights of the model itself: {', '.join(backbone[:4])}")
         notes.append(f"new head: {', '.join(missing)} begin at random")
+        if first_logits is not None:
+            _say_first(model, missing, first_logits)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
@@ -158,6 +166,14 @@ def load_model(
         notes.append("a new model: all of it begins at random")
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
+
+
+def _say_first(model: Any, new: Sequence[str], logits: NDArray[np.float32]) -> None:
+    """Has the new bias of the last layer, if it has one, say the logits."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in new and name.endswith("bias") and parameter.shape == logits.shape:
+                parameter.copy_(torch.from_numpy(logits))
 
 
 def writing(config: Any, tokenizer: Any, text: TextSection, beams: int, seed: int) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         seconds, columns (those added), escaped (cells made safe for spreadsheets).
 
     Raises:
-        SystemExit: a signal asked to stop; the exit code is 143 or 130.
+        SystemExit: a signal asked to stop; the exit code is that of `Stopped`.
     """
     run = Run(Path(job["run"]))
     record = run.record()

@@ -331,7 +331,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "window": {"max_length": prepared.head.max_length, "overlap": prepared.head.overlap},
         "splits": {split: _split_facts(prepared, split, keys[split]) for split in prepared.examples},
         "shared_texts": _shared_texts(keys),
-        "validation_sha256": _digest(keys["validation"]),
+        "validation_sha256": _digest(keys["validation"], prepared.examples["validation"]),
         **prepared.task.facts(prepared.record),
     }
 
@@ -362,11 +362,11 @@ def _split_facts(prepared: Prepared, split: str, keys: list[tuple[str, ...]]) ->
     }
 
 
-def _digest(keys: list[tuple[str, ...]]) -> str:
-    """Which rows these are, for a resumed training: it must not have learned from rows that it is judged by."""
+def _digest(keys: list[tuple[str, ...]], examples: Examples) -> str:
+    """Which rows and answers these are: a resumed training must not be judged by others, which it may have learned."""
     digest = hashlib.sha256()
-    for key in keys:
-        digest.update(json.dumps(key).encode())
+    for row in zip(keys, examples.labels, strict=True):
+        digest.update(repr(row).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -277,11 +277,12 @@ def curves(run: Run, metric: str) -> list[dict[str, Any]]:
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [line["loss"] for line in log if "loss" in line and "evaluation" not in line]
     scores = [line[metric] for line in log if "evaluation" in line and np.isfinite(line[metric])]
-    means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)))]
+    means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)) or 1) if len(part)]
     width = max(1, len(means) // SMOOTHING)
-    smooth = np.convolve(means, np.full(width, 1 / width), "valid")
+    smooth = np.convolve(means, np.full(width, 1 / width), "valid") if means else []
     margin = 50 * (width - 1) / max(1, len(means) - 1)
-    loss_axis, score_axis = axis(0.0, max(means)), axis(min(scores), max(scores))
+    loss_axis = axis(0.0, max(means, default=1.0))
+    score_axis = axis(min(scores, default=0.0), max(scores, default=1.0))
     return [
         {
             "title": "loss of the training rows by update",
@@ -307,7 +308,7 @@ def _line(
 ) -> list[tuple[float, float]]:
     """Points (x, y) from left to right, of values on an axis, in a square of 100 with y from the top down."""
     least, most, _ = scale
-    places = np.linspace(margin, 100 - margin, len(values)) if len(values) > 1 else [50.0]
+    places = np.linspace(margin, 100 - margin, len(values)) if len(values) > 1 else [50.0][: len(values)]
     return [
         (round(float(x), 2), round(float(100 * (most - value) / (most - least)), 2))
         for x, value in zip(places, values, strict=True)

@@ -40,8 +40,8 @@ def heard(flags: Sequence[float]) -> int:
 
 
 def listen(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Has the signals that ask to stop handled, but for one that is ignored (`nohup`); the handlers before."""
-    heard = [number for number in ASKING if signal.getsignal(number) != signal.SIG_IGN]
+    """Has the signals that ask to stop handled, but for a hangup that is ignored (`nohup`); the handlers before."""
+    heard = [n for n in ASKING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}
 
 

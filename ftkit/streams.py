@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -12,10 +13,11 @@ class Unheard(io.FileIO):
     """A stream to which writing goes on when its reader has left (`2>&1 | tee log`, a closed terminal)."""
 
     def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
+        left = memoryview(data).cast("B")
+        with contextlib.suppress(OSError):
+            while left and (written := super().write(left)):
+                left = left[written:]
+        return len(data)
 
 
 def prepare() -> None:

@@ -7,11 +7,13 @@ once; then the optimizer steps. How an update is cut never changes what is learn
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
+from ftkit.heads.labels import log_odds
 from ftkit.heads.text import TextHead
 from ftkit.prediction import mean_loss, row_outputs
 from ftkit.progress import Progress
@@ -160,18 +163,19 @@ class Fitting:
         """
         features = self.rows.features
         rows = np.argsort(features.row_lengths, kind="stable")[-self.recipe.training.batch_size :]
-        state = [torch.empty_like(p) for p in self.learning for _ in range(0 if self.optimizer.state else 2)]
         self.model.train()
-        self._accumulate(0, 0, rows, features.windows_of(rows))
-        self.optimizer.zero_grad(set_to_none=True)
         try:
+            state = [torch.ones_like(p) for p in self.learning for _ in range(0 if self.optimizer.state else 2)]
+            self._accumulate(0, 0, rows, features.windows_of(rows))
+            self.optimizer.zero_grad(set_to_none=True)
             with sharding.whole(self.model):
                 del state
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise UserError(
-                "the whole model, which every process needs for evaluation, does not fit into its memory",
+                "the model in shards with its optimizer's state, or the whole model, which every process needs for "
+                "evaluation, does not fit into memory",
                 "Use a smaller model",
                 alone=True,
             ) from None
@@ -257,7 +261,8 @@ class State:
         number: updates done in the epoch after those.
         done: updates of the schedule done in all: what the learning rate follows.
         made: updates made in all. Checkpoints are named and ordered by it; unlike `done` it never goes back.
-        best_epoch, best_score, best_folder: of the best model so far; -1, None and "" before the first.
+        best_epoch, best_score, best_folder: of the best model so far; -1, None and "" before the first. If the best
+            model is lost the epoch is that from which patience counts.
         token_budget: of a micro-batch, as far as memory has been found to allow.
         tokens_asked: what the recipe said of it.
         loss_scale: the state of fp16's loss scaling.
@@ -510,7 +515,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         updates, seconds, rows_per_second, precision, processes, best_epoch, tokens_per_microbatch, notes.
 
     Raises:
-        SystemExit: a signal asked to stop; a checkpoint has been saved, the exit code is 143 or 130.
+        SystemExit: a signal asked to stop; a checkpoint has been saved, the exit code is that of `Stopped`.
     """
     from ftkit import config
 
@@ -642,6 +647,7 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
         seed=recipe.seed,
         dropout=recipe.training.dropout,
         allow_pickle=recipe.allow_pickle,
+        first_logits=log_odds(rows.targets) if record.head == "labels" and record.multi_label else None,
     )
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:
@@ -680,30 +686,40 @@ class Log:
 
     def write(self, facts: dict[str, Any]) -> None:
         if self.file:
-            try:
+            with self._failing():
                 left = memoryview((json.dumps(facts) + "\n").encode())
                 while left:  # a disk that is nearly full takes a part
                     left = left[self.file.write(left) :]
-            except OSError as error:
-                self.error = UserError(
-                    f"{self.path} cannot be written: {error.strerror}",
-                    f"Free some space and go on with: ftkit train --resume {self.path.parent}",
-                )
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = UserError(
+                f"{self.path} cannot be written: {error.strerror}",
+                f"Free some space and go on with: ftkit train --resume {self.path.parent}",
+            )
 
     def bytes_kept(self) -> int:
         """The file's length, all of which is on the disk."""
         if not self.file:
             return 0
-        os.fsync(self.file.fileno())
+        with self._failing():
+            os.fsync(self.file.fileno())
         return self.file.tell()
 
     def cut(self, length: int) -> bool:
-        """Forgets what was written after the first `length` bytes; whether the file had so many."""
+        """Forgets what was written after the first `length` bytes; whether the file had so many.
+
+        If it had not, a last line without an end is forgotten.
+        """
         if self.file:
-            if self.path.stat().st_size < length:
-                return False
-            self.file.truncate(length)
-            self.file.seek(length)
+            content = self.path.read_bytes()[:length]
+            whole = len(content) == length
+            self.file.truncate(length if whole else content.rfind(b"\n") + 1)
+            self.file.seek(0, os.SEEK_END)
+            return whole
         return True
 
     def __enter__(self) -> Log:

@@ -244,6 +244,7 @@ def test_a_resume_that_was_forced_once_needs_no_force_again(stopped: Path) -> No
     assert forks.run(*command, "--resume-anyway", before=lambda: forks.die_in_training(2)(0)) == -signal.SIGKILL
 
     assert ftkit(*command).code == 0
+    assert "0" * 64 in json.loads((stopped / "data.json").read_text())["earlier_sources"]
 
 
 def test_what_a_run_was_resumed_despite_is_not_forgotten(stopped: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,6 +44,18 @@ def test_a_missing_head_is_made_anew_in_training_and_said(bert: Path) -> None:
     _, [note] = load(bert, training=True)
     assert note.startswith("new head: ")
     assert "classifier.weight" in note
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "t5"])
+def test_a_new_head_says_the_first_logits(checkpoint_of: Callable[[str], Path], family: str) -> None:
+    logits = np.array([-6.0, 6.0, -6.0], dtype=np.float32)
+    record = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b", "c"], multi_label=True)
+    folder = checkpoint_of(family)
+    config = models.load_config(folder)
+    tokenizer = models.load_tokenizer(folder, config)
+    model, _ = models.load_model(folder, config, tokenizer, record, training=True, first_logits=logits)
+    said = model.eval()(**tokenizer(["any text", "and another one"], return_tensors="pt", padding=True)).logits
+    np.testing.assert_allclose(said.detach().numpy(), [logits] * 2, atol=3)
 
 
 def test_a_missing_head_is_refused_in_prediction(bert: Path) -> None:

@@ -493,6 +493,13 @@ def test_an_epoch_whose_score_is_not_a_number_is_no_point_of_the_curve(tmp_path:
     assert report.curves(run, "accuracy")[1]["count"] == 3
 
 
+def test_a_log_that_has_lost_all_leaves_empty_curves(tmp_path: Path) -> None:
+    run, result, record = make_run(tmp_path, ["a", "b"], updates=3)
+    run.write_text("log.jsonl", "")
+    assert [(curve["count"], curve["line"]) for curve in report.curves(run, "accuracy")] == [(0, []), (0, [])]
+    assert "loss of the training rows" in written(run, result, record).text
+
+
 @pytest.mark.parametrize(
     ("multi_label", "words"),
     [(False, "classification with 3 labels"), (True, "classification with 3 labels, several a row")],

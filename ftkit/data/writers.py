@@ -169,28 +169,41 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
 
 
 def _own(partial: Path, name: str) -> BinaryIO:
-    """An empty file that no other process writes to until this one closes it; what a killed one has left goes.
+    """A new file that no other process writes to until this one closes it; what a killed one has left goes.
 
     Raises:
         UserError: another process is writing to it.
     """
     while True:
-        if partial.is_symlink():
-            partial.unlink()
-        file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
+        try:
+            file = open(partial, "xb")  # noqa: SIM115
+        except FileExistsError:
+            _clear(partial, name)
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError:  # another is just clearing it away
             file.close()
-            raise UserError(
-                f"another ftkit process is writing {name}", "Wait for it to end, or name another file: -o"
-            ) from None
+            continue
         except OSError:  # a file system that knows no locks
-            pass
-        if partial.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(partial)):
-            file.truncate(0)
             return file
-        file.close()  # the process that had it has just given it its name
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(partial)):
+                return file
+        file.close()
+
+
+def _clear(partial: Path, name: str) -> None:
+    """Removes a file that nobody writes to."""
+    if not partial.is_symlink():
+        with suppress(OSError), open(partial, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another ftkit process is writing {name}", "Wait for it to end, or name another file: -o"
+                ) from None
+    partial.unlink(missing_ok=True)
 
 
 def target_of(name: str) -> Path:

@@ -19,6 +19,18 @@ from ftkit.heads import windows
 from ftkit.heads.base import Rows
 
 
+def log_odds(targets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(labels,) the logit of each label's share of the rows; of none or all of them half a row is missing.
+
+    Where a multi-label head begins (Lin et al. 2017, "Focal loss", section 4.1): rare labels need not be unlearned.
+
+    Args:
+        targets: (rows, labels) zeros and ones.
+    """
+    counts = np.clip(targets.sum(axis=0, dtype=np.float64), 0.5, len(targets) - 0.5)
+    return np.asarray(np.log(counts / (len(targets) - counts)), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class LabelsHead:
     """Rows of one or two texts in, logits over labels out.

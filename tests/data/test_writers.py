@@ -45,7 +45,8 @@ def refusal(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]], 
     return str(caught.value)
 
 
-def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
+def test_a_file_that_is_being_written_is_not_written_by_another(tmp_path: Path) -> None:
+    """Locks are of open files, not of processes: two in this one meet as those of two would."""
     with open_writer(tmp_path / "a.csv", ["text"], format="csv") as writer:
         writer.write({"text": "first"})
         with pytest.raises(UserError, match="another ftkit process is writing"):
@@ -336,7 +337,7 @@ def test_full_disk_is_a_user_error_and_leaves_nothing(
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fdopen", lambda handle, mode: io.BufferedWriter(Full(handle, mode)))
+    monkeypatch.setattr("builtins.open", lambda path, mode: io.BufferedWriter(Full(path, mode)))
     rows = [{"text": os.urandom(50).hex()} for _ in range(2 * BATCH)]
     assert "No space left on device" in refusal(tmp_path / f"a.{suffix}", ["text"], rows)
 

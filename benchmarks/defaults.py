@@ -1,6 +1,6 @@
 """Defaults: what ftkit's defaults and their neighbours reach on validation rows, one setting changed at a time.
 
-    python -m benchmarks.defaults --data FOLDER [--only learning_rate ...] [--sets trec ...] [--seeds 0 1] [--out FOLDER]
+    python -m benchmarks.defaults --data FOLDER [--only learning_rate ...] [--sets trec ...] [--seeds 0 1 2]
 
 Every run is one `ftkit train`; the score is the best epoch's on the rows that it held out of the training file, so the
 rows that `benchmarks.quality` reports on choose nothing. What has been finished is not repeated, and a training that

@@ -279,7 +279,7 @@ def curves(run: Run, metric: str) -> list[dict[str, Any]]:
     scores = [line[metric] for line in log if "evaluation" in line and np.isfinite(line[metric])]
     means = [part.mean() for part in np.array_split(losses, min(CURVE_POINTS, len(losses)) or 1) if len(part)]
     width = max(1, len(means) // SMOOTHING)
-    smooth = np.convolve(means, np.full(width, 1 / width), "valid") if means else []
+    smooth: Sequence[float] | Floats = np.convolve(means, np.full(width, 1 / width), "valid") if means else []
     margin = 50 * (width - 1) / max(1, len(means) - 1)
     loss_axis = axis(0.0, max(means, default=1.0))
     score_axis = axis(min(scores, default=0.0), max(scores, default=1.0))

@@ -19,6 +19,7 @@ from ftkit import models
 from ftkit.config import Recipe
 from ftkit.devices import Devices
 from ftkit.errors import UserError
+from ftkit.heads.labels import log_odds
 from ftkit.recipes.labelled import LabelsRecord
 from ftkit.training import begin
 
@@ -44,6 +45,11 @@ def test_a_missing_head_is_made_anew_in_training_and_said(bert: Path) -> None:
     _, [note] = load(bert, training=True)
     assert note.startswith("new head: ")
     assert "classifier.weight" in note
+
+
+def test_log_odds_are_those_of_the_labels_shares_and_finite() -> None:
+    targets = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], dtype=np.float32)
+    np.testing.assert_allclose(log_odds(targets), np.log([1 / 3, 0.5 / 3.5, 3.5 / 0.5]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "t5"])

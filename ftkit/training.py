@@ -502,7 +502,10 @@ class Course:
             self.fitting.scaler.load_state_dict(self.state.loss_scale)
         if not self.log.cut(self.state.log_bytes):
             self.progress.line(f"{self.log.path} has lost its end: the updates before this one are not all in it")
-        self.progress.go_on_from(self.state.done * self.recipe.training.batch_size)
+        rows = self.fitting.rows.features.rows
+        self.progress.go_on_from(
+            self.state.epoch * rows + min(rows, self.state.number * self.recipe.training.batch_size)
+        )
 
 
 def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:

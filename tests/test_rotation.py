@@ -62,6 +62,7 @@ def course_in(folder: Path) -> Iterator[Any]:
         token_budget=100,
         done=0,
         sharded=False,
+        rows=SimpleNamespace(features=SimpleNamespace(rows=50)),  # two updates, of 32 rows and of the rest
         total_updates=100,
         epochs=50,
     )
@@ -236,6 +237,16 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
+
+
+def test_progress_of_a_resumed_training_counts_rows_not_whole_batches(tmp_path: Path) -> None:
+    with course_in(tmp_path) as course:
+        course.state.epoch, course.state.number = 3, 2
+        course.save()
+        course.finish_writing()
+        course.load(course.folder / "update-00000000")
+
+        assert course.progress.done == 4 * 50
 
 
 def test_damage_to_the_best_model_costs_only_that_model(tmp_path: Path) -> None:

@@ -71,8 +71,7 @@ def keep(output: str, about: Mapping[str, Any], resume: bool) -> Iterator[Journa
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            problem = f"another ftkit process is writing {output}"
-            raise UserError(problem, "Wait for it to end, or name another file: -o") from None
+            raise writers.taken(output) from None
         journal = Journal(path, file)
         end = _check(journal, about, output) if resume else 0
         with writers.disk_faults(str(path)):

@@ -718,10 +718,11 @@ class Log:
         If it had not, a last line without an end is forgotten.
         """
         if self.file:
-            content = self.path.read_bytes()[:length]
-            whole = len(content) == length
-            self.file.truncate(length if whole else content.rfind(b"\n") + 1)
-            self.file.seek(0, os.SEEK_END)
+            whole = self.path.stat().st_size >= length
+            if not whole:
+                length = self.path.read_bytes().rfind(b"\n") + 1
+            self.file.truncate(length)
+            self.file.seek(length)
             return whole
         return True
 

@@ -200,10 +200,13 @@ def _clear(partial: Path, name: str) -> None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(
-                    f"another ftkit process is writing {name}", "Wait for it to end, or name another file: -o"
-                ) from None
+                raise taken(name) from None
     partial.unlink(missing_ok=True)
+
+
+def taken(name: str) -> UserError:
+    """The refusal of an output that another process holds the lock of."""
+    return UserError(f"another ftkit process is writing {name}", "Wait for it to end, or name another file: -o")
 
 
 def target_of(name: str) -> Path:

@@ -1,15 +1,20 @@
 """Parts: where the time of an update goes, and how many tokens should go through a CPU at once.
 
-    python -m benchmarks.parts [--quick]
+    python -m benchmarks.parts [--only undone parts attention budgets] [--quick]
 
-For those who look for further speed: what dropout masks, gradient clipping and the optimizer cost in an update of
-MiniLM, what leaving out unused embeddings would save, at which lengths ftkit's attention beats torch's, and tokens/s
-by the token budgets TOKENS_PER_MICROBATCH (ftkit/training.py) and TOKENS_PER_BATCH (ftkit/prediction.py).
+For those who look for further speed: what an update of MiniLM takes with each of ftkit's ways to be fast undone; what
+dropout masks, gradient clipping and the optimizer cost in it; what leaving out unused embeddings would save; at which
+lengths ftkit's attention beats torch's; and tokens/s by the token budgets TOKENS_PER_MICROBATCH (ftkit/training.py)
+and TOKENS_PER_BATCH (ftkit/prediction.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -22,14 +27,79 @@ USED_EMBEDDINGS = 10_000  # of MiniLM's 30,522: about what ten thousand sentence
 
 
 def main() -> None:
-    options = side_by_side.arguments(__doc__, repeats=5).parse_args()
-    repeats = options.repeats
-    table = parts(32, 24, repeats)
-    if not options.quick:
-        table += parts(32, 128, repeats)
-    table += attention(repeats, (16, 32) if options.quick else (12, 24, 48, 96, 128, 192, 256, 384, 512))
-    table += budgets(options, repeats)
+    parser = side_by_side.arguments(__doc__, repeats=5)
+    kinds = ("undone", "parts", "attention", "budgets")
+    parser.add_argument("--only", nargs="*", default=kinds, choices=kinds)
+    options = parser.parse_args()
+    repeats, table = options.repeats, []
+    for rows, tokens in ((32, 24),) if options.quick else ((32, 29), (8, 512)):
+        if "undone" in options.only:
+            table += undone(rows, tokens, repeats)
+    for rows, tokens in ((32, 24),) if options.quick else ((32, 24), (32, 128)):
+        if "parts" in options.only:
+            table += parts(rows, tokens, repeats)
+    if "attention" in options.only:
+        table += attention(repeats, (16, 32) if options.quick else (12, 24, 48, 96, 128, 192, 256, 384, 512))
+    if "budgets" in options.only:
+        table += budgets(options, repeats)
     side_by_side.report("parts", table, options.quick)
+
+
+def undone(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of an update as it is, with each of ftkit's ways to be fast undone, and with all; in turns."""
+    from ftkit import fast
+
+    fitting = fitting_of(rows, tokens)
+    update = update_of(fitting)
+    modules = list(fitting.model.modules())
+
+    @contextlib.contextmanager
+    def torch_s_dropout() -> Iterator[None]:
+        swapped = [m for m in modules if isinstance(m, fast.Dropout)]
+        with contextlib.ExitStack() as stack:
+            for module in swapped:
+                module.__class__ = torch.nn.Dropout
+                stack.callback(setattr, module, "__class__", fast.Dropout)
+            yield
+
+    @contextlib.contextmanager
+    def torch_s_attention() -> Iterator[None]:
+        fitting.model.set_attn_implementation("sdpa")
+        yield
+        fitting.model.set_attn_implementation(fast.ATTENTION)
+
+    @contextlib.contextmanager
+    def gradient_anew() -> Iterator[None]:
+        table = fitting.model.get_input_embeddings()
+        table.sparse = False
+        table.weight.grad = None
+        yield
+        table.sparse = True
+        fast.forget_gradients(fitting.model)
+
+    ways = {
+        "torch's dropout": torch_s_dropout,
+        "torch's attention": torch_s_attention,
+        "a new gradient of the embeddings": gradient_anew,
+        "probabilities always computed anew": lambda: mock.patch.object(fast, "FEW_KEYS", 0),
+    }
+    taken: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name in ("as it is", *ways, "all of these"):
+            with contextlib.ExitStack() as stack:
+                for way in ways if name == "all of these" else [name] if name in ways else []:
+                    stack.enter_context(ways[way]())
+                for _ in range(2):  # what is done for the first time is not counted
+                    update()
+                started = time.perf_counter()
+                for _ in range(3):
+                    update()
+                taken.setdefault(name, []).append((time.perf_counter() - started) / 3)
+    usual = side_by_side.median(taken["as it is"])
+    return [
+        {"what": f"update, {name}", "size": f"{rows} x {tokens}", "ms": 1000 * median, "times as it is": median / usual}
+        for name, median in ((name, side_by_side.median(each)) for name, each in taken.items())
+    ]
 
 
 def parts(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Prediction: ftkit against pipeline("text-classification") at its best batch size and dtype.
 
-    python -m benchmarks.prediction --data FOLDER [--rows N] [--quick]
+    python -m benchmarks.prediction --data FOLDER [--only sst2 imdb] [--rows N] [--quick]
 
 The model is one that ftkit has trained on a part of SST-2. Every batch size and dtype of the pipeline is tried on a
 part of the rows; the fastest takes turns with ftkit, and so does the fastest in fp32, whose labels must be ftkit's in
@@ -15,24 +15,26 @@ from typing import Any
 from benchmarks import side_by_side, training
 from benchmarks.side_by_side import MODEL, OUT, ftkit, median, rival, run
 
+SETS = ("sst2", "imdb")
 BATCHES = (1, 8, 32, 64)
 TRIED = 512  # rows on which the pipeline's settings are tried
 
 
 def main() -> None:
     parser = side_by_side.arguments(__doc__, repeats=3, data=True)
+    parser.add_argument("--only", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--rows", type=int, default=20_000)
     options = parser.parse_args()
     if options.quick:
         options.rows = 40
     folder = OUT / "prediction"
-    for name in ("sst2", "imdb"):
+    for name in options.only:
         rows = training.shuffled(training.rows_of(name, options.data, "train"), options.rows)
         texts = [{"text": row["text"]} for row in rows]
         side_by_side.write_jsonl(folder / f"{name}.jsonl", texts)
         side_by_side.write_jsonl(folder / f"{name}-part.jsonl", texts[: 8 if options.quick else TRIED])
     model = trained(folder, options.data, 32 if options.quick else 5000)
-    table = [row for name in ("sst2", "imdb") for row in measure(name, folder, model, options.repeats)]
+    table = [row for name in options.only for row in measure(name, folder, model, options.repeats)]
     side_by_side.report("prediction", table, options.quick)
 
 

@@ -88,6 +88,7 @@ def train(
         learning_rate=learning_rate,
         per_device_train_batch_size=batch_size,
         bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),  # Trainer refuses bf16 on a CPU that was not asked for
         train_sampling_strategy="group_by_length" if grouped else "random",
         save_strategy="no",
         logging_strategy="no",

@@ -1,6 +1,7 @@
 """Training: ftkit against transformers.Trainer at its defaults and at its best flags.
 
-    python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--against best] [--quick]
+    python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--held-out N]
+        [--against best] [--quick]
 
 The same model, rows, epochs and learning rate, and Trainer's defaults for the rest of the mathematics; every turn has a
 seed of its own. The models of all sides are scored by one program in one way, so that speed bought with quality would
@@ -52,11 +53,12 @@ def main() -> None:
     parser = side_by_side.arguments(__doc__, repeats=3, data=True)
     parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rows", type=int, help="learn from this many rows only")
+    parser.add_argument("--held-out", type=int, default=2000, help="score the models on so many rows at most")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--against", nargs="*", default=list(RIVALS), choices=list(RIVALS))
     options = parser.parse_args()
     if options.quick:
-        options.rows = 32
+        options.rows, options.held_out = 32, 20
     table = []
     for name in options.only:
         table += measure(name, CASES[name], options)
@@ -67,7 +69,7 @@ def measure(name: str, case: Case, options: Any) -> list[dict[str, Any]]:
     """The rows of the table for one data set, ftkit first."""
     folder = OUT / "training" / name
     train, held_out = rows_of(name, options.data, "train"), rows_of(name, options.data, "held out")
-    train, held_out = shuffled(train, options.rows), shuffled(held_out, 20 if options.quick else 2000)
+    train, held_out = shuffled(train, options.rows), shuffled(held_out, options.held_out)
     side_by_side.write_jsonl(folder / "train.jsonl", train)
     side_by_side.write_jsonl(folder / "held_out.jsonl", held_out)
     model = base_model(case, folder)

@@ -17,8 +17,8 @@ import torch
 
 from ftkit.errors import UserError
 
-# How torch's own allocator, oneDNN and C++ say that there is no memory.
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+# How torch's own allocator, oneDNN and C++ say that there is no memory.
 NO_MEMORY = re.compile(r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc")
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 

@@ -1,9 +1,12 @@
 """Faster training on CPUs, with the same mathematics.
 
-torch draws dropout masks one number at a time on CPUs, and its attention leaves the fused kernel as soon as there is
-dropout: it then multiplies in fp32 and keeps several matrices of tokens x tokens for every head of every layer. Here
-attention works through a few heads at a time, keeps nothing of that size for the backward pass, and draws masks four
-numbers to a random word.
+- torch draws dropout masks one number at a time on CPUs; in the attention and the dropout modules here, four numbers
+  come from a random word.
+- torch's attention leaves the fused kernel as soon as there is dropout: it then multiplies in fp32 and keeps several
+  matrices of tokens x tokens for every head of every layer. Here attention works through a few heads at a time, and
+  keeps nothing of that size for the backward pass where there are many tokens.
+- The gradient of the embeddings, zero but for the tokens of the update, is otherwise a new table each time. Here it
+  stays in place, and rows are added to it (a layer that writes with the same table still makes one).
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ import torch
 import transformers
 from numpy.random import SFC64
 
+from ftkit import sharding
+
 # Transformers checks, for a name with "sdpa" in it, that a model can do with sdpa's way of calling.
 ATTENTION = "ftkit_sdpa"
 CHUNK = 2**20  # attention probabilities computed at once: a few MB, which stay in the processor's cache
+FEW_KEYS = 128  # up to which the probabilities take less memory than the rest of a layer (heads 32 wide or more)
 STEPS = 2**16  # dropout rates are exact to one part in this many
 MASKED = torch.finfo(torch.bfloat16).min  # added to a score that must not count; finite, and exact in fp32 too
 INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
@@ -32,12 +38,41 @@ def prepare(model: Any, device: torch.device) -> None:
     """Makes a Transformers model train faster on a CPU; does nothing on other devices.
 
     What it computes stays the same, and so does the model that it saves. Models whose attention cannot be
-    exchanged (DeBERTa) keep theirs.
+    exchanged (DeBERTa) keep theirs. Gradients are to be forgotten by `forget_gradients`.
     """
     if device.type != "cpu":
         return
     with contextlib.suppress(ValueError):  # the model can only do with its own way of attention
         model.set_attn_implementation(ATTENTION)
+    for module in model.modules():
+        if type(module) is torch.nn.Dropout:
+            module.__class__ = Dropout
+    for embedding in _tables(model):
+        embedding.sparse = True
+
+
+def _tables(model: Any) -> list[torch.nn.Embedding]:
+    """The modules that look tokens up, which may be several with the same weights; none if these are in shards."""
+    table = model.get_input_embeddings().weight
+    if sharding.in_shards(table):
+        return []
+    return [m for m in model.modules() if isinstance(m, torch.nn.Embedding) and m.weight is table]
+
+
+def forget_gradients(model: Any) -> None:
+    """Before an update: no gradient is left.
+
+    That of embeddings which `prepare` has made sparse becomes zeros in the memory that it has: autograd adds the rows
+    of a sparse gradient to a dense one that is there, and would leave a sparse one where none is.
+    """
+    kept = {id(m.weight) for m in _tables(model) if m.sparse and m.weight.requires_grad}
+    for parameter in model.parameters():
+        if id(parameter) not in kept:
+            parameter.grad = None
+        elif parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        else:
+            parameter.grad.zero_()
 
 
 def attention(
@@ -65,7 +100,7 @@ def attention(
     """
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
-    learns = torch.is_grad_enabled() and query.dtype in INTEGERS and dropout < 1
+    learns = torch.is_grad_enabled() and query.dtype in INTEGERS and rounded(dropout) < 1
     if not learns or (query.dtype == torch.float32 and dropout == 0):  # where sdpa is as fast
         return _sdpa(  # type: ignore[no-any-return]
             module,
@@ -97,7 +132,7 @@ class _Attention(torch.autograd.Function):
     """dropout(softmax(scaling * Q K' + bias)) V, a few heads at a time.
 
     The backward pass computes the probabilities anew, as FlashAttention does (Dao et al., 2022, algorithm 4), and
-    draws the mask anew from its seed.
+    draws the mask anew from its seed; where there are few keys, both are kept.
     """
 
     @staticmethod
@@ -114,23 +149,24 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         batch, heads, queries, _ = query.shape
         output = value.new_empty(batch, queries, heads, value.shape[3])
-        random = SFC64(seed)
+        random, kept = SFC64(seed), []
         with torch.autocast("cpu", enabled=False):
             for part in _parts(query, key):
                 q, k, v = (_flat(tensor[part]) for tensor in (query, key, value))
-                p = torch.softmax(_scores(q, k, bias, seen, part, scaling), dim=-1)
-                if rate:
-                    p = _thinned(p, random, rate)
+                p = _softmax(_scores(q, k, bias, seen, part, scaling))
+                thinned = _thinned(p, random, rate) if rate else p
+                if key.shape[2] <= FEW_KEYS:
+                    kept += [p, thinned]
                 heads_last = output[part[0], :, part[1]].transpose(1, 2)
-                heads_last.copy_(_product(p, v, _growth(rate)).view(heads_last.shape))
-        ctx.save_for_backward(query, key, value, bias, seen, output)
+                heads_last.copy_(_product(thinned, v, _growth(rate)).view(heads_last.shape))
+        ctx.save_for_backward(query, key, value, bias, seen, output, *kept)
         ctx.scaling, ctx.rate, ctx.seed = scaling, rate, seed
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, bias, seen, output = ctx.saved_tensors
+        query, key, value, bias, seen, output, *kept = ctx.saved_tensors
         d_query, d_key, d_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         d_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
         # sum over keys of probability times its gradient, which the softmax's gradient needs
@@ -138,13 +174,16 @@ class _Attention(torch.autograd.Function):
         d_output = d_output.transpose(1, 2)
         random, growth = SFC64(ctx.seed), _growth(ctx.rate)
         with torch.autocast("cpu", enabled=False):
-            for part in _parts(query, key):
+            for number, part in enumerate(_parts(query, key)):
                 q, k, v, d_o = (_flat(tensor[part]) for tensor in (query, key, value, d_output))
-                p = torch.softmax(_scores(q, k, bias, seen, part, ctx.scaling), dim=-1)
-                kept = _thinned(p, random, ctx.rate) if ctx.rate else p
-                d_value[part] = _product(kept.transpose(1, 2), d_o, growth).view_as(d_value[part])
+                if kept:
+                    p, thinned = kept[2 * number : 2 * number + 2]
+                else:
+                    p = _softmax(_scores(q, k, bias, seen, part, ctx.scaling))
+                    thinned = _thinned(p, random, ctx.rate) if ctx.rate else p
+                d_value[part] = _product(thinned.transpose(1, 2), d_o, growth).view_as(d_value[part])
                 d_scores = _product(d_o, v.transpose(1, 2), growth)
-                d_scores.mul_(kept).addcmul_(p, delta[part].reshape(-1, p.shape[1], 1), value=-1)
+                d_scores.mul_(thinned).addcmul_(p, delta[part].reshape(-1, p.shape[1], 1), value=-1)
                 d_query[part] = _product(d_scores, k, ctx.scaling).view_as(d_query[part])
                 d_key[part] = _product(d_scores.transpose(1, 2), q, ctx.scaling).view_as(d_key[part])
                 if d_bias is not None:
@@ -208,6 +247,11 @@ def _scores(
     return torch.baddbmm(added.reshape(-1, *shape[2:]), q, k.transpose(1, 2), alpha=scaling)
 
 
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Over the last dimension, in fp32: torch's bf16 kernel is no faster, and several times slower below 32 keys."""
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+
+
 def rounded(rate: float) -> float:
     """The rate at which a dropout rate is carried out: the nearest multiple of 1/65536."""
     return round(rate * STEPS) / STEPS
@@ -219,15 +263,31 @@ def _growth(rate: float) -> float:
 
 
 def _thinned(numbers: torch.Tensor, random: SFC64, rate: float) -> torch.Tensor:
-    """The numbers, with zeros at the given rate.
+    """The numbers, with zeros at the given rate; those that stay do not grow."""
+    ones = _mask(numbers, random, rate)
+    return ones.mul_(numbers.view(ones.dtype)).view(numbers.dtype)
 
-    Masks are integers: torch compares and multiplies those several times as fast as bf16 and booleans.
+
+def _mask(numbers: torch.Tensor, random: SFC64, rate: float) -> torch.Tensor:
+    """Ones, and zeros at the given rate, as integers as wide as the numbers.
+
+    torch compares and multiplies integers several times as fast as bf16 and booleans.
     """
     words = random.random_raw(-(-numbers.numel() // 4))
     drawn = torch.from_numpy(words.view(np.int16))[: numbers.numel()].view(numbers.shape)
     ones = torch.empty(numbers.shape, dtype=INTEGERS[numbers.dtype])
-    torch.ge(drawn, round(rate * STEPS) - STEPS // 2, out=ones)
-    return ones.mul_(numbers.view(ones.dtype)).view(numbers.dtype)
+    return torch.ge(drawn, round(rate * STEPS) - STEPS // 2, out=ones)
+
+
+class Dropout(torch.nn.Dropout):
+    """torch.nn.Dropout, to 1/65536 of the rate, with masks that are drawn faster."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training or not 0 < rounded(self.p) < 1 or input.dtype not in INTEGERS:
+            return super().forward(input)
+        ones = _mask(input, SFC64(int(torch.randint(2**62, ()))), self.p)
+        growth = torch.tensor(_growth(self.p), dtype=input.dtype).view(ones.dtype)
+        return input * ones.mul_(growth).view(input.dtype)
 
 
 def mask(*given: Any, **more: Any) -> torch.Tensor | None:

@@ -77,6 +77,7 @@ class Fitting:
         factor = 1.0 if isinstance(self.head, TextHead) else training.head_factor
         self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, factor)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
+        fast.forget_gradients(self.model)
 
     @property
     def sharded(self) -> bool:
@@ -109,7 +110,7 @@ class Fitting:
             self.devices.sum([shared])
             if not shared[1].item():
                 break
-            self.optimizer.zero_grad(set_to_none=True)
+            fast.forget_gradients(self.model)
             longest = int(features.lengths[items].max())
             if self.token_budget < longest:
                 raise UserError(
@@ -141,7 +142,7 @@ class Fitting:
                 "the optimizer's state does not fit into memory", "Use a smaller model", alone=True
             ) from None
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        fast.forget_gradients(self.model)
         self.done += 1
         return {
             "loss": mean_loss,
@@ -167,7 +168,7 @@ class Fitting:
         try:
             state = [torch.ones_like(p) for p in self.learning for _ in range(0 if self.optimizer.state else 2)]
             self._accumulate(0, 0, rows, features.windows_of(rows))
-            self.optimizer.zero_grad(set_to_none=True)
+            fast.forget_gradients(self.model)
             with sharding.whole(self.model):
                 del state
         except (RuntimeError, MemoryError) as error:

@@ -81,11 +81,13 @@ def test_attention_computes_what_the_plain_model_computes(
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
 @pytest.mark.parametrize("chunk", [1, 900, 1300])
+@pytest.mark.parametrize("few_keys", [0, 128])
 def test_the_size_of_chunks_changes_nothing(
-    checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, family: str, chunk: int
+    checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, family: str, chunk: int, few_keys: int
 ) -> None:
     """Chunks of one head; of both heads of a row, and of one row after the other; of unequal numbers of rows."""
     monkeypatch.setattr(fast, "CHUNK", chunk)
+    monkeypatch.setattr(fast, "FEW_KEYS", few_keys)
     folder = checkpoint_of(family)
 
     check_same(loss_and_gradients(folder, "undropping_sdpa", "right"), loss_and_gradients(folder, "sdpa", "right"))
@@ -193,9 +195,13 @@ def test_attention_takes_one_number_from_torch_s_generator() -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_gradients_belong_to_the_mask_that_was_drawn(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few_keys", [0, 128])
+def test_gradients_belong_to_the_mask_that_was_drawn(
+    causal: bool, few_keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against autograd through a softmax and the mask, which unit vectors as values show."""
     monkeypatch.setattr(fast, "CHUNK", 300)
+    monkeypatch.setattr(fast, "FEW_KEYS", few_keys)
     generator = torch.Generator().manual_seed(4)
     query, key, value = (torch.randn(2, 3, 12, 5, generator=generator).requires_grad_() for _ in range(3))
     bias = torch.randn(1, 3, 12, 12, generator=generator).requires_grad_()
@@ -245,13 +251,117 @@ def test_queries_and_keys_may_differ_in_number_and_heads_share_keys() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_nothing_of_the_size_of_tokens_times_tokens_is_kept() -> None:
-    query, key, value = (torch.randn(1, 2, 64, 4).requires_grad_() for _ in range(3))
+def test_of_long_texts_nothing_of_the_size_of_tokens_times_tokens_is_kept() -> None:
+    query, key, value = (torch.randn(1, 2, 160, 4).requires_grad_() for _ in range(3))
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
         fast.attention(bidirectional(), query, key, value, None, dropout=0.1)
 
-    assert max(kept) == 2 * 64 * 4
+    assert max(kept) == 2 * 160 * 4
+
+
+# torch.nn.Dropout
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_drops_at_the_rate_and_scales_what_stays(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(13)
+    numbers = torch.randn(300, 301).to(dtype).requires_grad_()
+    found = fast.Dropout(rate)(numbers)
+    found.sum().backward()
+
+    stays = found != 0
+    assert numbers.grad is not None
+    assert torch.equal(numbers.grad != 0, stays)
+    torch.testing.assert_close(found[stays], (numbers[stays].float() / (1 - rate)).to(dtype), rtol=0.01, atol=0)
+    torch.testing.assert_close(numbers.grad[stays].float().mean().item(), 1 / (1 - rate), rtol=0.005, atol=0)
+    assert stays.float().mean().item() == pytest.approx(1 - rate, abs=5 * (rate * (1 - rate) / stays.numel()) ** 0.5)
+
+
+def test_dropout_s_masks_depend_on_torch_s_seed_and_on_the_call() -> None:
+    masks = []
+    for seed in (14, 14, 15):
+        torch.manual_seed(seed)
+        masks += [fast.Dropout(0.5)(torch.ones(64, 64)) != 0 for _ in range(2)]
+    signs = [mask.double() * 2 - 1 for mask in masks]
+
+    assert torch.equal(masks[0], masks[2])
+    assert torch.equal(masks[1], masks[3])
+    for first, second in itertools.combinations((0, 1, 4, 5), 2):
+        assert abs(float((signs[first] * signs[second]).mean())) * 64 < 4
+    for far in (1, 2, 3, 4):  # the four numbers of a random word, and the next word
+        assert abs(float((signs[0].flatten()[far:] * signs[0].flatten()[:-far]).mean())) * 64 < 4
+
+
+@pytest.mark.parametrize(("rate", "training"), [(0.0, True), (1.0, True), (0.999999, True), (0.3, False)])
+def test_dropout_leaves_to_torch_what_needs_no_mask(rate: float, training: bool) -> None:
+    found = []
+    for dropout in (fast.Dropout, torch.nn.Dropout):
+        torch.manual_seed(18)
+        found.append(dropout(rate).train(training)(torch.ones(5, 6)))
+
+    assert torch.equal(*found)
+
+
+# Embeddings
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "marian", "llama"])
+def test_gradients_added_to_a_table_in_place_are_those_of_the_plain_model(
+    checkpoint_of: Callable[[str], Path], family: str
+) -> None:
+    """Over two updates of two micro-batches, tied tables and padding among them."""
+    ids = torch.randint(0, 60, (4, 3, 20), generator=torch.Generator().manual_seed(16))
+    ids[:, 0, 15:] = 0
+    learned: list[Gradients] = []
+    places = []
+    for prepared in (False, True):
+        model = model_of(checkpoint_of(family)).train()
+        if prepared:
+            fast.prepare(model, CPU)
+            assert any(module.sparse for module in model.modules() if isinstance(module, torch.nn.Embedding))
+        for update in range(2):
+            fast.forget_gradients(model)
+            places.append(model.get_input_embeddings().weight.grad)
+            for batch in ids[2 * update : 2 * update + 2]:
+                more = {"decoder_input_ids": batch} if model.config.is_encoder_decoder else {}
+                model(input_ids=batch, **more).last_hidden_state.square().sum().backward()
+        learned.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+    assert places[0] is None
+    assert places[2] is places[3]
+    check_same((0.0, learned[1]), (0.0, learned[0]), within=3e-5)
+    assert not any(gradient.is_sparse for gradient in learned[1].values())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5", "marian"])
+def test_a_table_that_also_writes_learns_from_both(checkpoint_of: Callable[[str], Path], family: str) -> None:
+    """Tied to the layer that gives the next token its score: a dense gradient and a sparse one."""
+    ids = torch.randint(2, 60, (3, 20), generator=torch.Generator().manual_seed(17))
+    learned: list[Gradients] = []
+    for prepared in (False, True):
+        name = "AutoModelForCausalLM" if family == "gpt2" else "AutoModelForSeq2SeqLM"
+        model = getattr(transformers, name).from_pretrained(checkpoint_of(family), attn_implementation="sdpa").eval()
+        table, writing = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        assert table is writing
+        if prepared:
+            fast.prepare(model, CPU)
+        fast.forget_gradients(model)
+        model(input_ids=ids, labels=ids).loss.backward()
+        learned.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+    check_same((0.0, learned[1]), (0.0, learned[0]))
+
+
+def test_frozen_embeddings_get_no_gradient(checkpoint_of: Callable[[str], Path]) -> None:
+    model = model_of(checkpoint_of("bert")).train()
+    table = model.get_input_embeddings().weight.requires_grad_(False)
+    fast.prepare(model, CPU)
+    fast.forget_gradients(model)
+    model(input_ids=torch.full((2, 8), 20)).last_hidden_state.sum().backward()
+
+    assert table.grad is None
 
 
 # Models

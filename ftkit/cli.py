@@ -618,9 +618,10 @@ def main() -> None:
     if "RANK" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ:
         from ftkit import launch
 
-        place = launch.external()
-        if place and place[0] == 0:
-            launch.release(code)
+        if place := launch.external():
+            if place[0] == 0:
+                launch.release(code)
+            launch.end(_flush(code))
     sys.exit(_flush(code))
 
 

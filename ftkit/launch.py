@@ -8,6 +8,7 @@ and the others wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from ftkit import streams
 from ftkit.config import HardwareSection
@@ -154,6 +155,14 @@ def release(code: int) -> None:
         devices.leave()
 
 
+def end(code: int) -> NoReturn:
+    """Ends a process that has joined others at once: gloo's threads now and then abort one that ends as others do."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # its reader may have left
+            stream.flush()
+    os._exit(code)
+
+
 def work(job: dict[str, Any], devices: Any) -> dict[str, Any]:
     """Does a job as one of its processes."""
     if job["verb"] == "fit":
@@ -268,4 +277,4 @@ def _child(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_child(Path(sys.argv[1])))
+    end(_child(Path(sys.argv[1])))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftkit import launch
 from tests import tiny
 
 
@@ -42,6 +43,7 @@ def start(*arguments: str | Path, before: Callable[[], Any] | None = None, said:
     """
 
     def command() -> int:
+        launch.end = sys.exit  # there is something left to do
         if before:
             before()
         done = tiny.ftkit(*arguments)

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import ftkit
-from ftkit import models, plan, recipes
+from ftkit import fast, models, plan, recipes
 from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory
@@ -364,7 +364,9 @@ def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)
     model, _ = models.load_model(run.model, config, tokenizer, record, training=False)
-    return recipes.find(record.task).head(record, tokenizer), model.to(devices.device)
+    model.to(devices.device)
+    fast.prepare(model, devices.device)
+    return recipes.find(record.task).head(record, tokenizer), model
 
 
 def _known_columns(record: Any, given: dict[str, str], columns: Sequence[str]) -> dict[str, str]:

@@ -116,6 +116,28 @@ def test_bf16_is_as_exact_as_plain_bf16(checkpoint_of: Callable[[str], Path]) ->
     assert error(fast.ATTENTION) < 1.3 * error("eager")
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5", "llama"])
+@pytest.mark.parametrize("padded", ["right", "none"])
+def test_answers_in_bf16_are_as_exact_as_plain_ones(
+    checkpoint_of: Callable[[str], Path], family: str, padded: str
+) -> None:
+    ids = torch.randint(10, 60, (3, 20), generator=torch.Generator().manual_seed(19))
+    mask = torch.ones_like(ids)
+    if padded == "right":
+        mask[0, 13:] = 0
+    more = {"decoder_input_ids": ids} if family == "t5" else {}
+
+    def answers(attention: str) -> torch.Tensor:
+        model = model_of(checkpoint_of(family), attention).eval()
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=attention != "sdpa"):
+            found: torch.Tensor = model(input_ids=ids, attention_mask=mask, **more).last_hidden_state[mask > 0]
+        return found.float()
+
+    exact = answers("sdpa")
+    ours, plain = (float((answers(attention) - exact).norm()) for attention in (fast.ATTENTION, "eager"))
+    assert ours < 1.3 * plain
+
+
 # Dropout of attention probabilities
 
 

@@ -66,6 +66,7 @@ def lengths(options: Any) -> list[dict[str, Any]]:
         ids = torch.randint(1000, 20_000, (4096 // length, length))
 
         def step(ids: Any = ids) -> None:
+            fast.forget_gradients(model)
             model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.sum().backward()
 
         each = seconds_of(step, options.repeats) / ids.numel()

@@ -25,20 +25,16 @@ def main() -> None:
     model = side_by_side.new_model(folder / "model")
     held_out = side_by_side.write_jsonl(folder / "held_out.jsonl", side_by_side.made_rows(1000, seed=1))
     table: list[dict[str, Any]] = []
-    out = folder / f"run-{counts[0]}"
     for count in counts:
         data = side_by_side.write_jsonl(folder / f"{count}.jsonl", side_by_side.made_rows(count))
-        learned = count <= max(counts[0], options.train_up_to)
-        out = folder / f"run-{count}" if learned else out
-        training = ["--model", model, "--out", out, "--validation", held_out, "--overwrite", "--json"]
-        training += ["--task", "classification", "--epochs", "1", "--batch-size", "256"]
-        sides = {
-            "training": ftkit("train", data, *training),
-            "predicting": ftkit("predict", out, data, "-o", folder / "answers.jsonl", "--json"),
-        }
+        sides = {}
+        if not table or count <= options.train_up_to:
+            out = folder / f"run-{count}"
+            training = ["--model", model, "--out", out, "--validation", held_out, "--overwrite", "--json"]
+            training += ["--task", "classification", "--epochs", "1", "--batch-size", "256"]
+            sides["training"] = ftkit("train", data, *training)
+        sides["predicting"] = ftkit("predict", out, data, "-o", folder / "answers.jsonl", "--json")
         for verb, command in sides.items():
-            if verb == "training" and not learned:
-                continue
             used = [run(command) for _ in range(options.repeats)]
             table.append({"verb": verb, "rows": count, "peak MB": median(u.peak_bytes / 1e6 for u in used)})
             table[-1]["rows/s of the process"] = count / median(u.seconds for u in used)

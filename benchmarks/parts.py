@@ -11,7 +11,6 @@ and TOKENS_PER_BATCH (ftkit/prediction.py).
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -51,16 +50,15 @@ def undone(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
 
     fitting = fitting_of(rows, tokens)
     update = update_of(fitting)
-    modules = list(fitting.model.modules())
 
     @contextlib.contextmanager
     def torch_s_dropout() -> Iterator[None]:
-        swapped = [m for m in modules if isinstance(m, fast.Dropout)]
-        with contextlib.ExitStack() as stack:
-            for module in swapped:
-                module.__class__ = torch.nn.Dropout
-                stack.callback(setattr, module, "__class__", fast.Dropout)
-            yield
+        swapped = [m for m in fitting.model.modules() if isinstance(m, fast.Dropout)]
+        for module in swapped:
+            module.__class__ = torch.nn.Dropout
+        yield
+        for module in swapped:
+            module.__class__ = fast.Dropout
 
     @contextlib.contextmanager
     def torch_s_attention() -> Iterator[None]:
@@ -89,12 +87,7 @@ def undone(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
             with contextlib.ExitStack() as stack:
                 for way in ways if name == "all of these" else [name] if name in ways else []:
                     stack.enter_context(ways[way]())
-                for _ in range(2):  # what is done for the first time is not counted
-                    update()
-                started = time.perf_counter()
-                for _ in range(3):
-                    update()
-                taken.setdefault(name, []).append((time.perf_counter() - started) / 3)
+                taken.setdefault(name, []).append(seconds_of(update, 3))
     usual = side_by_side.median(taken["as it is"])
     return [
         {"what": f"update, {name}", "size": f"{rows} x {tokens}", "ms": 1000 * median, "times as it is": median / usual}
@@ -132,7 +125,7 @@ def parts(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
 
     found = {
         "update": whole,
-        "masks of torch.nn.Dropout": whole - without,
+        "masks of the dropout modules": whole - without,
         "norm of the gradient": seconds_of(lambda: norm(fitting.learning), repeats),
         "norm and clipping": seconds_of(lambda: torch.nn.utils.clip_grad_norm_(fitting.learning, 1.0), repeats),
         "AdamW": seconds_of(fitting.optimizer.step, repeats),

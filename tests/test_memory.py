@@ -84,7 +84,7 @@ def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
                 finally:
                     self.token_budget = 140_000
             before = resource.getrlimit(resource.RLIMIT_AS)
-            room(200, before[1])()
+            room(300, before[1])()
             try:
                 return inner(self, *given)
             finally:

@@ -37,7 +37,8 @@ from ftkit.run import Run
 from ftkit.signals import Stop, Stopped, flags, heard
 
 Part = TypeVar("Part")
-TOKENS_PER_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
+TOKENS_PER_BATCH = {"cpu": 1536, "mps": 8192, "cuda": 65536}  # padded tokens that go through at once
+MANY_BATCHES = 8  # from which on a full last one costs little
 
 
 def row_outputs(
@@ -66,7 +67,8 @@ def row_outputs(
         if batch.counted:
             found[0][batch.items] = outputs
 
-    _every_batch(model, features, devices, keep, token_budget, progress, stop)
+    batches = _batches(features, devices, token_budget, topped_up=True)
+    _every_batch(model, features, devices, keep, batches, progress, stop)
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
     devices.sum([torch.from_numpy(found[0])])  # in place
@@ -88,9 +90,32 @@ def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop |
         weights = torch.from_numpy(weight[batch.items] * np.float32(batch.counted)).to(devices.device)
         total.add_(head.loss(model, rows, batch.items, weights, devices.device).double().cpu())
 
-    _every_batch(model, features, devices, add, None, None, stop)
+    _every_batch(model, features, devices, add, _batches(features, devices), None, stop)
     devices.sum([total])
     return float(total.item() / rows.weights.sum())
+
+
+def _batches(
+    features: Features, devices: Devices, token_budget: int | None = None, topped_up: bool = False
+) -> list[MicroBatch]:
+    """All windows in batches, the longest first.
+
+    They are the same however many processes share them, because a logit's last bits depend on its batch.
+
+    Args:
+        topped_up: of many batches the last has some windows twice, lest every part of a file bring a new shape
+            (see `plan.padded`).
+    """
+    if not features.rows:
+        return []
+    usual = TOKENS_PER_BATCH[devices.device.type]
+    budget = min(usual, token_budget or usual)
+    widths = plan.padded(features.lengths)
+    batches = plan.cut(np.arange(len(widths)), widths, 1, budget)
+    if topped_up and len(batches) >= MANY_BATCHES:
+        left = batches[-1].items
+        batches[-1] = MicroBatch(np.resize(left, max(len(left), budget // int(widths[left].max()))), True)
+    return batches
 
 
 def _every_batch(
@@ -98,50 +123,50 @@ def _every_batch(
     features: Features,
     devices: Devices,
     work: Callable[[MicroBatch], None],
-    token_budget: int | None,
+    batches: list[MicroBatch],
     progress: Progress | None,
     stop: Stop | None,
 ) -> None:
-    """Gives this process's share of the windows to `work`, batch by batch; a batch that memory lacks for is halved."""
+    """Gives this process's share of the batches to `work`, one by one; one that memory lacks for is halved."""
     lengths = features.lengths
-    usual = TOKENS_PER_BATCH[devices.device.type]
-    budget = min(usual, token_budget or usual)
-    room = float("inf")  # padded tokens that may fit; less once memory has run out
-
-    def halving(batch: MicroBatch) -> None:
-        nonlocal room
-        items, longest = batch.items, int(lengths[batch.items].max())
-        if len(items) == 1 or len(items) * longest <= room:
-            try:
-                with devices.autocast():
-                    work(batch)
-                return
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-            if len(items) == 1:
-                raise UserError(
-                    f"not even one window of {longest} tokens fits into memory", "Use a smaller model", alone=True
-                )
-            room = len(items) * longest // 2
-        middle = len(items) // 2
-        for half in (items[:middle], items[middle:]):
-            halving(MicroBatch(half, batch.counted))
-
+    room = float("inf")  # tokens that may fit; less once memory has run out
     model.eval()
     with torch.inference_mode():
-        # The same batches however many processes share them: a logit's last bits depend on its batch.
-        batches = plan.cut(np.arange(len(lengths)), lengths, 1, budget) if features.rows else []
         # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
         # one that does not count, to know the shape of the outputs.
         mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
         for number in range(-(-len(batches) // devices.world)):
             _stop_together(devices, stop)
-            if number < len(mine):
-                halving(mine[number])
-                if progress and mine[number].counted:
-                    progress.advance(len(mine[number].items))
+            waiting = mine[number : number + 1]
+            while waiting:
+                batch = waiting.pop()
+                items, longest = batch.items, int(lengths[batch.items].max())
+                if len(items) == 1 or len(items) * longest <= room:
+                    if _fits(work, batch, devices):
+                        continue
+                    if len(items) == 1:
+                        raise UserError(
+                            f"not even one window of {longest} tokens fits into memory",
+                            "Use a smaller model",
+                            alone=True,
+                        )
+                    room = len(items) * longest // 2
+                waiting += [batch._replace(items=half) for half in np.array_split(items, 2)]
+            if progress and number < len(mine) and mine[number].counted:
+                progress.advance(len(np.unique(mine[number].items)))
         _stop_together(devices, stop)
+
+
+def _fits(work: Callable[[MicroBatch], None], batch: MicroBatch, devices: Devices) -> bool:
+    """Whether memory sufficed for the work of a batch."""
+    try:
+        with devices.autocast():
+            work(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _stop_together(devices: Devices, stop: Stop | None) -> None:

@@ -261,6 +261,30 @@ def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, mon
 SPECIAL = "[SEP] [CLS] [PAD] [MASK] [UNK] <s> </s> <pad> <unk> <mask> <|endoftext|> <|pad|> <extra_id_0>"
 
 
+def test_parts_of_a_file_of_different_sizes_bring_no_new_shapes_of_batches(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What oneDNN keeps for every shape would make memory grow with the rows."""
+    head, model = opened(run_of("bert").folder)
+    texts = undecided(300, seed=6)
+    shapes: set[tuple[int, ...]] = set()
+    inner = LabelsHead.logits
+
+    def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        shapes.add(tuple(batch["input_ids"].shape))
+        return inner(self, model, batch)
+
+    monkeypatch.setattr(LabelsHead, "logits", logits)
+    answers, widths = [], set()
+    for count in (300, 299, 291, 270, 243):
+        answers.append(row_outputs(model, head, head.encode(texts[:count]), CPU, token_budget=512))
+        widths |= {width for _, width in shapes}
+
+    assert len(shapes) == len(widths) > 5
+    for part in answers[1:]:
+        check_same_answers(head, part, answers[0][: len(part)])
+
+
 @every_family
 def test_a_text_cannot_hold_special_tokens(run_of: RunOf, family: str) -> None:
     head, _ = opened(run_of(family).folder)

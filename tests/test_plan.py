@@ -209,6 +209,26 @@ def test_items_without_tokens_are_cut_too() -> None:
     assert sorted(batch.items.tolist()) == [0, 1, 2]
 
 
+@steady
+@given(st.integers(1, 5000))
+def test_windows_are_padded_to_at_most_a_sixteenth_more(length: int) -> None:
+    width = int(plan.padded(np.asarray([length]))[0])
+    assert length <= width <= max(length + 1, length * 17 / 16)
+
+
+@pytest.mark.parametrize("octave", range(12))
+def test_few_widths_are_used_of_every_octave(octave: int) -> None:
+    widths = plan.padded(np.arange(2**octave + 1, 2 ** (octave + 1) + 1))
+    assert np.all(np.diff(widths) >= 0)
+    assert len(set(widths.tolist())) <= 16
+    assert widths[-1] == 2 ** (octave + 1)  # what a model can read at most is not exceeded
+
+
+def test_a_width_is_padded_no_further() -> None:
+    widths = plan.padded(np.arange(1, 2000))
+    assert plan.padded(widths).tolist() == widths.tolist()
+
+
 # Seeds and learning rates.
 
 

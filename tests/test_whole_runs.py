@@ -516,7 +516,7 @@ def test_the_second_text_of_a_pair_has_a_token_type_of_its_own(checkpoint_of: Ch
     tokenizer = models.load_tokenizer(checkpoint_of(family), models.load_config(checkpoint_of(family)))
     head = LabelsHead(tokenizer, False, 16, 2)
 
-    batch = windows.pad(tokenizer, head.encode([("the cat", "a saw of")]), np.asarray([0]), torch.device("cpu"))
+    batch = windows.pad(tokenizer, head.encode([("the cat", "a saw of")]), np.asarray([0]), 16, torch.device("cpu"))
 
     # [CLS] the cat [SEP] a saw of [SEP]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]

@@ -63,7 +63,7 @@ class LabelsHead:
 
         Targets are (rows,) label numbers, or (rows, labels) zeros and ones.
         """
-        logits = self.logits(model, windows.pad(self.tokenizer, rows.features, items, device))
+        logits = self.logits(model, windows.pad(self.tokenizer, rows.features, items, self.max_length, device))
         targets = torch.from_numpy(rows.targets[rows.features.row_of_window[items]]).to(device)
         if self.multi_label:
             each = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
@@ -73,7 +73,7 @@ class LabelsHead:
 
     def outputs(self, model: Any, features: Features, items: NDArray[np.int64], device: torch.device) -> torch.Tensor:
         """(windows, labels) logits."""
-        return self.logits(model, windows.pad(self.tokenizer, features, items, device))
+        return self.logits(model, windows.pad(self.tokenizer, features, items, self.max_length, device))
 
     def row_outputs(self, outputs: NDArray[np.float32], features: Features) -> NDArray[np.float32]:
         """(rows, labels): the mean of the logits of each row's windows."""

@@ -85,7 +85,7 @@ class SpansHead:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(windows, tokens, 2) float32 of first and last tokens, the lowest number where no answer can be; and
         (windows,) the tokens of "no answer"."""
-        batch = windows.pad(self.tokenizer, features, items, device)
+        batch = windows.pad(self.tokenizer, features, items, self.max_length, device)
         output = model(**batch)
         both = torch.stack([output.start_logits, output.end_logits], dim=2).float()
         width = batch["input_ids"].shape[1]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ftkit import plan
 from ftkit.data.features import Features
 from ftkit.errors import UserError
 
@@ -265,8 +266,13 @@ def _pair_windows(first: int, second: int, room: int, overlap: int) -> list[tupl
     return list(zip(a, b, strict=True))
 
 
-def pad(tokenizer: Any, features: Features, items: NDArray[np.int64], device: torch.device) -> dict[str, torch.Tensor]:
-    """Windows as a batch, padded on the right to the longest of them.
+def pad(
+    tokenizer: Any, features: Features, items: NDArray[np.int64], max_length: int, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Windows as a batch, padded on the right to the longest of them, or a little more (see `plan.padded`).
+
+    Args:
+        max_length: of the windows, beyond which nothing is padded: the model may have no positions there.
 
     With pad id 0 and the windows [5, 6, 7] and [8, 9]:
 
@@ -275,7 +281,7 @@ def pad(tokenizer: Any, features: Features, items: NDArray[np.int64], device: to
         token_type_ids  0 for the first text, 1 from `second` on (families that know it)
     """
     lengths = features.starts[items + 1] - features.starts[items]
-    width = int(lengths.max())
+    width = max(int(lengths.max()), min(int(plan.padded(lengths).max()), max_length))
     position = np.arange(width)
     mask = position < lengths[:, None]
     ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)

@@ -8,7 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -329,6 +331,17 @@ def test_empty_texts_of_a_pair_leave_their_places_empty(texts: tuple[str, str], 
 
 
 # Unknown tokens.
+
+
+@pytest.mark.parametrize(("max_length", "width"), [(128, 36), (35, 35)])
+def test_a_batch_is_a_little_wider_than_its_longest_window_but_not_than_the_model_reads(
+    minilm: Any, max_length: int, width: int
+) -> None:
+    features = windows.encode(minilm, [("a " * 33,), ("b",)], max_length, 0, 0)
+    batch = windows.pad(minilm, features, np.arange(2), max_length, torch.device("cpu"))
+    assert batch["input_ids"].shape == (2, width)
+    assert batch["attention_mask"].sum(1).tolist() == [35, 3]
+    assert batch["input_ids"][0, :35].tolist() == features.tokens[:35].tolist()
 
 
 def test_unknown_tokens_are_counted_among_the_tokens_of_the_texts() -> None:

@@ -76,7 +76,18 @@ def undone(rows: int, tokens: int, repeats: int) -> list[dict[str, Any]]:
         table.sparse = True
         fast.forget_gradients(fitting.model)
 
+    @contextlib.contextmanager
+    def all_tokens() -> Iterator[None]:
+        last = fitting.model.base_model.encoder.layer[-1].attention
+        hooks = dict(last.output._forward_pre_hooks)
+        last.output._forward_pre_hooks.clear()
+        last.self.asks_first_token_only = False
+        yield
+        last.output._forward_pre_hooks.update(hooks)
+        last.self.asks_first_token_only = True
+
     ways = {
+        "all tokens in the last layer": all_tokens,
         "torch's dropout": torch_s_dropout,
         "torch's attention": torch_s_attention,
         "a new gradient of the embeddings": gradient_anew,

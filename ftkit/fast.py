@@ -1,4 +1,11 @@
-"""Faster training, and prediction in bf16, on CPUs, with the same mathematics.
+"""Faster training and prediction, with the same mathematics.
+
+On every device:
+
+- A classifier of BERT's kind reads the first token only, so the last layer computes no other one after its keys and
+  values (with attention that is not ftkit's: after its attention).
+
+On CPUs:
 
 - torch draws dropout masks one number at a time on CPUs; in the attention and the dropout modules here, four numbers
   come from a random word.
@@ -26,6 +33,16 @@ from ftkit import sharding
 ATTENTION = "ftkit_sdpa"
 CHUNK = 2**20  # attention probabilities computed at once: a few MB, which stay in the processor's cache
 FEW_KEYS = 128  # up to which the probabilities take less memory than the rest of a layer (heads 32 wide or more)
+# Classifiers that read the first token: their layers, and in a layer what follows attention, and attention.
+BERT = "encoder.layer", "attention.output", "attention.self"
+FIRST_TOKEN = {
+    "BertForSequenceClassification": BERT,
+    "CamembertForSequenceClassification": BERT,
+    "DistilBertForSequenceClassification": ("transformer.layer", "sa_layer_norm", "attention"),
+    "ElectraForSequenceClassification": BERT,
+    "RobertaForSequenceClassification": BERT,
+    "XLMRobertaForSequenceClassification": BERT,
+}
 STEPS = 2**16  # dropout rates are exact to one part in this many
 MASKED = torch.finfo(torch.bfloat16).min  # added to a score that must not count; finite, and exact in fp32 too
 INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
@@ -35,11 +52,17 @@ _sdpa_mask = transformers.AttentionMaskInterface()["sdpa"]
 
 
 def prepare(model: Any, device: torch.device) -> None:
-    """Makes a Transformers model train and answer faster on a CPU; does nothing on other devices.
+    """Makes a Transformers model train and answer faster, above all on a CPU.
 
     What it computes stays the same, and so does the model that it saves. Models whose attention cannot be
     exchanged (DeBERTa) keep theirs. Gradients are to be forgotten by `forget_gradients`.
     """
+    for kind in type(model).__mro__:  # a model in shards has a class of its own
+        if kind.__name__ in FIRST_TOKEN:
+            layers, following, asking = FIRST_TOKEN[kind.__name__]
+            last = model.base_model.get_submodule(layers)[-1]
+            last.get_submodule(following).register_forward_pre_hook(_first_token)
+            last.get_submodule(asking).asks_first_token_only = True  # what `attention` goes by
     if device.type != "cpu":
         return
     with contextlib.suppress(ValueError):  # the model can only do with its own way of attention
@@ -49,6 +72,11 @@ def prepare(model: Any, device: torch.device) -> None:
             module.__class__ = Dropout
     for embedding in _tables(model):
         embedding.sparse = True
+
+
+def _first_token(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Of what attention gives, (batch, tokens, width) each, the part of the first token."""
+    return tuple(tensor[:, :1] for tensor in given)
 
 
 def _tables(model: Any) -> list[torch.nn.Embedding]:
@@ -98,6 +126,10 @@ def attention(
     Returns:
         (batch, queries, heads, width), and no probabilities.
     """
+    if getattr(module, "asks_first_token_only", False) and query.shape[2] > 1:
+        seen = None if attention_mask is None else attention_mask[:, :, :1]
+        first, _ = attention(module, query[:, :, :1], key, value, seen, dropout, scaling, False, position_bias, **more)
+        return first.expand(-1, query.shape[2], -1, -1), None
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
     if not _faster(query, key, dropout):

@@ -389,6 +389,73 @@ def test_frozen_embeddings_get_no_gradient(checkpoint_of: Callable[[str], Path])
 # Models
 
 
+def classifier_of(name: str, attention_dropout: float) -> Any:
+    kind = getattr(transformers, name)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}  # DistilBERT translates these
+    widths = {"hidden_dim": 32} if name.startswith("Distil") else {"intermediate_size": 32}
+    dropout = ("dropout", "attention_dropout", "seq_classif_dropout")
+    if not name.startswith("Distil"):
+        dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    rates = dict(zip(dropout, (0.0, attention_dropout, 0.0), strict=True))
+    config = kind.config_class(vocab_size=64, **sizes, **widths, **rates)
+    torch.manual_seed(14)
+    return kind._from_config(config, attn_implementation="sdpa")
+
+
+def tokens_fed_forward(model: Any) -> list[int]:
+    """To each layer's feed-forward part, by one call of the model; filled in as it is called."""
+    found: list[int] = []
+    for name, module in model.named_modules():
+        if name.endswith((".intermediate", ".ffn")):
+            module.register_forward_hook(lambda module, given, result: found.append(given[0].shape[1]))
+    return found
+
+
+@pytest.mark.parametrize("name", fast.FIRST_TOKEN)
+@pytest.mark.parametrize("attention_dropout", [0.0, NOTHING])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_classifier_whose_last_layer_computes_the_first_token_only_learns_the_same(
+    name: str, attention_dropout: float, padded: bool
+) -> None:
+    ids = torch.randint(10, 60, (4, 12), generator=torch.Generator().manual_seed(15))
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[0, 5:] = mask[1, 11:] = 0
+    found = []
+    for fastened in (True, False):
+        model = classifier_of(name, attention_dropout).train()
+        if fastened:
+            fast.prepare(model, CPU)
+            fast.forget_gradients(model)
+        fed = tokens_fed_forward(model)
+        loss = model(input_ids=ids, attention_mask=mask, labels=torch.tensor([0, 1, 1, 0])).loss
+        loss.backward()
+        found.append((loss.item(), {key: p.grad for key, p in model.named_parameters() if p.grad is not None}))
+        assert fed == ([12, 1] if fastened else [12, 12])
+    check_same(*found)
+
+
+def test_a_classifier_answers_in_bf16_as_before() -> None:
+    plain, prepared = (classifier_of("BertForSequenceClassification", 0.1).eval() for _ in range(2))
+    fast.prepare(prepared, CPU)
+    ids = torch.randint(10, 60, (4, 12), generator=torch.Generator().manual_seed(16))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        answers = [model(input_ids=ids, attention_mask=mask).logits.float() for model in (plain, prepared)]
+
+    torch.testing.assert_close(*answers, rtol=0.02, atol=2e-3)
+
+
+def test_models_that_write_or_read_all_tokens_keep_their_last_layer(checkpoint_of: Callable[[str], Path]) -> None:
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(checkpoint_of("bert"))
+    fast.prepare(model, CPU)
+    fed = tokens_fed_forward(model)
+    assert model(input_ids=torch.full((2, 8), 20)).start_logits.shape == (2, 8)
+    assert set(fed) == {8}
+
+
 def test_prepared_models_use_ftkit_s_attention_when_they_learn(
     checkpoint_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,7 +486,7 @@ def test_prepared_models_answer_exactly_as_before(checkpoint_of: Callable[[str],
     assert torch.equal(*answers)
 
 
-def test_models_on_other_devices_stay_as_they_are() -> None:
+def test_other_devices_get_nothing_that_cpus_need() -> None:
     fast.prepare(None, torch.device("cuda"))
 
 

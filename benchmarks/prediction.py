@@ -17,7 +17,7 @@ from benchmarks.side_by_side import MODEL, OUT, ftkit, median, rival, run
 
 SETS = ("sst2", "imdb")
 BATCHES = (1, 8, 32, 64)
-TRIED = 512  # rows on which the pipeline's settings are tried
+TRIED = 2048  # rows on which the pipeline's settings are tried
 
 
 def main() -> None:

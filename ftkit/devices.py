@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from ftkit.errors import UserError
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 # How torch's own allocator, oneDNN and C++ say that there is no memory.
 NO_MEMORY = re.compile(r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc")
+MOST_APART = 8  # beyond which Python itself, one thread at a time, would hold the others up
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 
 
@@ -43,6 +45,13 @@ class Devices:
             return contextlib.nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def threads_apart(self) -> int:
+        """How many computations a process had better run side by side, each with its share of the threads.
+
+        1 on GPUs, and where there are several processes.
+        """
+        return min(torch.get_num_threads(), MOST_APART) if self.device.type == "cpu" and self.world == 1 else 1
 
     def sum(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replaces each tensor by its sum over all processes, in few large messages."""
@@ -96,6 +105,29 @@ class Devices:
             raise failure
         if told is not None:
             raise UserError(*told) if told[0] else SystemExit(1)
+
+
+@contextlib.contextmanager
+def threads_apart(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """A way to begin computations of which `count` run side by side, each with its share of torch's threads.
+
+    With a count of 1 each is finished before it returns.
+    """
+    threads = torch.get_num_threads()
+    if count == 1:
+        yield _now
+        return
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, threads // count),)) as pool:
+            yield pool.submit
+    finally:
+        torch.set_num_threads(threads)  # MKL has one number for all
+
+
+def _now(work: Callable[..., Any], *given: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(work(*given))
+    return future
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:

@@ -43,6 +43,9 @@ FIRST_TOKEN = {
     "RobertaForSequenceClassification": BERT,
     "XLMRobertaForSequenceClassification": BERT,
 }
+# Whose forward pass leaves nothing in the model, so that several threads may be in it at once. Others may: rotary
+# embeddings of some kinds note the longest text so far, and generation its settings.
+KEEPING_NOTHING = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 STEPS = 2**16  # dropout rates are exact to one part in this many
 MASKED = torch.finfo(torch.bfloat16).min  # added to a score that must not count; finite, and exact in fp32 too
 INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
@@ -72,6 +75,11 @@ def prepare(model: Any, device: torch.device) -> None:
             module.__class__ = Dropout
     for embedding in _tables(model):
         embedding.sparse = True
+
+
+def keeps_nothing(model: Any) -> bool:
+    """Whether several threads may compute with a model at once, because computing leaves nothing in it."""
+    return model.config.model_type in KEEPING_NOTHING and not model.can_generate()
 
 
 def _first_token(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -11,9 +11,9 @@ import hashlib
 import importlib.metadata
 import itertools
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +26,7 @@ import ftkit
 from ftkit import fast, models, plan, recipes
 from ftkit.data import files, load, writers
 from ftkit.data.features import Features
-from ftkit.devices import Devices, out_of_memory
+from ftkit.devices import Devices, out_of_memory, threads_apart
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
 from ftkit.journal import keep
@@ -58,21 +58,23 @@ def row_outputs(
     Raises:
         Stopped: on every process, once any of them was asked to stop.
     """
-    found: list[NDArray[np.float32]] = []  # (windows, ...), made when the first batch shows its shape
+    found: NDArray[np.float32] | None = None  # (windows, ...), made when the first batch shows its shape
 
-    def keep(batch: MicroBatch) -> None:
-        outputs = head.outputs(model, features, batch.items, devices.device).cpu().numpy()
-        if not found:
-            found.append(np.zeros((len(features.lengths), *outputs.shape[1:]), dtype=np.float32))
-        if batch.counted:
-            found[0][batch.items] = outputs
+    def outputs(batch: MicroBatch) -> torch.Tensor:
+        return head.outputs(model, features, batch.items, devices.device).cpu()
 
     batches = _batches(features, devices, token_budget, topped_up=True)
-    _every_batch(model, features, devices, keep, batches, progress, stop)
-    if not found:
+    for batch, result in _results(outputs, model, features, devices, batches, stop):
+        if found is None:
+            found = np.zeros((len(features.lengths), *result.shape[1:]), dtype=np.float32)
+        if batch.counted:
+            found[batch.items] = result.numpy()
+            if progress:
+                progress.advance(len(np.unique(batch.items)))
+    if found is None:
         return np.zeros((0, 0), dtype=np.float32)
-    devices.sum([torch.from_numpy(found[0])])  # in place
-    return head.row_outputs(found[0], features)
+    devices.sum([torch.from_numpy(found)])  # in place
+    return head.row_outputs(found, features)
 
 
 def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop | None = None) -> float:
@@ -86,11 +88,12 @@ def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop |
     owner = features.row_of_window
     weight = (rows.weights[owner] / features.windows_of_rows[owner]).astype(np.float32)
 
-    def add(batch: MicroBatch) -> None:
+    def loss(batch: MicroBatch) -> torch.Tensor:
         weights = torch.from_numpy(weight[batch.items] * np.float32(batch.counted)).to(devices.device)
-        total.add_(head.loss(model, rows, batch.items, weights, devices.device).double().cpu())
+        return head.loss(model, rows, batch.items, weights, devices.device).double().cpu()
 
-    _every_batch(model, features, devices, add, _batches(features, devices), None, stop)
+    for _, result in _results(loss, model, features, devices, _batches(features, devices), stop):
+        total += result
     devices.sum([total])
     return float(total.item() / rows.weights.sum())
 
@@ -118,55 +121,70 @@ def _batches(
     return batches
 
 
-def _every_batch(
+def _results(
+    work: Callable[[MicroBatch], torch.Tensor],
     model: Any,
     features: Features,
     devices: Devices,
-    work: Callable[[MicroBatch], None],
     batches: list[MicroBatch],
-    progress: Progress | None,
     stop: Stop | None,
-) -> None:
-    """Gives this process's share of the batches to `work`, one by one; one that memory lacks for is halved."""
-    lengths = features.lengths
+) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
+    """What `work` makes of this process's share of the batches, in their order.
+
+    A batch that memory lacks for is halved. On CPUs several batches are worked on at once, each by its share of the
+    threads: that is faster than all threads at one batch, most of whose steps are short.
+    """
+    # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
+    # one that does not count, to know the shape of the outputs.
+    mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
+    at_once = min(devices.threads_apart(), len(mine)) if fast.keeps_nothing(model) else 1
     room = float("inf")  # tokens that may fit; less once memory has run out
+
+    def tokens(batch: MicroBatch) -> int:
+        return len(batch.items) * int(features.lengths[batch.items].max())
+
+    def attempt(batch: MicroBatch) -> torch.Tensor | None:
+        """None if memory ran out, or would."""
+        if tokens(batch) > room and len(batch.items) > 1:
+            return None
+        try:
+            with torch.inference_mode(), devices.autocast():
+                return work(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        return None
+
+    def halves(batch: MicroBatch) -> list[MicroBatch]:
+        """Of a batch that has failed though nothing ran beside it."""
+        nonlocal room
+        if len(batch.items) == 1:
+            problem = f"not even one window of {tokens(batch)} tokens fits into memory"
+            raise UserError(problem, "Use a smaller model", alone=True)
+        room = min(room, tokens(batch) // 2)
+        return [batch._replace(items=half) for half in np.array_split(batch.items, 2)]
+
     model.eval()
-    with torch.inference_mode():
-        # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
-        # one that does not count, to know the shape of the outputs.
-        mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
+    with threads_apart(at_once) as begin:
+        begun: deque[tuple[MicroBatch, Future[torch.Tensor | None]]] = deque()
         for number in range(-(-len(batches) // devices.world)):
             _stop_together(devices, stop)
-            waiting = mine[number : number + 1]
-            while waiting:
-                batch = waiting.pop()
-                items, longest = batch.items, int(lengths[batch.items].max())
-                if len(items) == 1 or len(items) * longest <= room:
-                    if _fits(work, batch, devices):
-                        continue
-                    if len(items) == 1:
-                        raise UserError(
-                            f"not even one window of {longest} tokens fits into memory",
-                            "Use a smaller model",
-                            alone=True,
-                        )
-                    room = len(items) * longest // 2
-                waiting += [batch._replace(items=half) for half in np.array_split(items, 2)]
-            if progress and number < len(mine) and mine[number].counted:
-                progress.advance(len(np.unique(mine[number].items)))
+            begun.extend((batch, begin(attempt, batch)) for batch in mine[number : number + 1])
+            while len(begun) >= (at_once if number + 1 < len(mine) else 1):
+                batch, future = begun.popleft()
+                if (result := future.result()) is not None:
+                    yield batch, result
+                    continue
+                waiting = halves(batch) if at_once == 1 else [batch]
+                at_once = 1
+                wait([other for _, other in begun])
+                while waiting:
+                    batch = waiting.pop()
+                    if (result := attempt(batch)) is None:
+                        waiting += halves(batch)
+                    else:
+                        yield batch, result
         _stop_together(devices, stop)
-
-
-def _fits(work: Callable[[MicroBatch], None], batch: MicroBatch, devices: Devices) -> bool:
-    """Whether memory sufficed for the work of a batch."""
-    try:
-        with devices.autocast():
-            work(batch)
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        return False
-    return True
 
 
 def _stop_together(devices: Devices, stop: Stop | None) -> None:

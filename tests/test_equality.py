@@ -6,7 +6,10 @@ is a test that breaks ftkit on purpose and expects the check to notice.
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from ftkit import fast
 from ftkit.data.features import Features
 from ftkit.devices import Devices
 from ftkit.heads import windows
@@ -255,12 +259,6 @@ def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, mon
     check_same_answers(head, undisturbed, answer(head, model, texts))
 
 
-# Special tokens
-
-
-SPECIAL = "[SEP] [CLS] [PAD] [MASK] [UNK] <s> </s> <pad> <unk> <mask> <|endoftext|> <|pad|> <extra_id_0>"
-
-
 def test_parts_of_a_file_of_different_sizes_bring_no_new_shapes_of_batches(
     run_of: RunOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +281,119 @@ def test_parts_of_a_file_of_different_sizes_bring_no_new_shapes_of_batches(
     assert len(shapes) == len(widths) > 5
     for part in answers[1:]:
         check_same_answers(head, part, answers[0][: len(part)])
+
+
+# Batches side by side
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Devices, "threads_apart", lambda self: 2)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f in fast.KEEPING_NOTHING])
+def test_batches_side_by_side_are_answered_as_one_after_the_other(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    head, model = opened(run_of(family).folder)
+    texts = undecided(200, seed=7)
+    monkeypatch.setattr(Devices, "threads_apart", lambda self: 1)
+    alone = answer(head, model, texts)
+    monkeypatch.setattr(Devices, "threads_apart", lambda self: 3)
+    threads = torch.get_num_threads()
+
+    together = answer(head, model, texts)
+
+    assert torch.get_num_threads() == threads
+    if threads == 1:
+        assert np.array_equal(alone, together)
+    check_same_answers(head, alone, together)
+
+
+@pytest.mark.parametrize(("family", "threads"), [("bert", 2), ("gpt2", 1)])
+def test_families_whose_models_remember_nothing_are_worked_on_side_by_side(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None, family: str, threads: int
+) -> None:
+    head, model = opened(run_of(family).folder)
+    seen: set[str] = set()
+    both = threading.Barrier(threads)
+    inner = LabelsHead.logits
+
+    def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if len(seen) < threads:
+            seen.add(threading.current_thread().name)
+            both.wait(timeout=60)  # in vain, were one batch finished before the other begins
+        return inner(self, model, batch)
+
+    monkeypatch.setattr(LabelsHead, "logits", logits)
+    answer(head, model, undecided(100, seed=8))
+
+    assert len(seen) == threads
+
+
+def test_memory_that_suffices_for_one_batch_only_has_them_done_one_after_the_other(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None
+) -> None:
+    head, model = opened(run_of("bert").folder)
+    texts = undecided(200, seed=9)
+    undisturbed = answer(head, model, texts)
+    inside, failures, lock = 0, 0, threading.Lock()
+    inner = LabelsHead.logits
+
+    def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        nonlocal inside, failures
+        with lock:
+            inside += 1
+            crowded = inside > 1 or len(batch["input_ids"]) > 20
+            failures += crowded
+        try:
+            if crowded:
+                raise MemoryError
+            time.sleep(0.05)  # long enough for the other thread to come in
+            return inner(self, model, batch)
+        finally:
+            with lock:
+                inside -= 1
+
+    monkeypatch.setattr(LabelsHead, "logits", logits)
+    found = answer(head, model, texts)
+
+    assert failures
+    check_same_answers(head, undisturbed, found)
+
+
+def test_what_goes_wrong_in_one_of_two_batches_is_told(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None
+) -> None:
+    head, model = opened(run_of("bert").folder)
+    calls = itertools.count()
+    inner = LabelsHead.logits
+
+    def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if next(calls) == 3:
+            raise ValueError("a mistake")
+        return inner(self, model, batch)
+
+    monkeypatch.setattr(LabelsHead, "logits", logits)
+    with pytest.raises(ValueError, match="a mistake"):
+        answer(head, model, undecided(300, seed=10))
+
+
+@pytest.mark.parametrize(
+    ("device", "world", "threads", "expected"),
+    [("cpu", 1, 6, 6), ("cpu", 1, 40, 8), ("cpu", 1, 1, 1), ("cpu", 2, 6, 1), ("cuda", 1, 6, 1)],
+)
+def test_a_process_alone_divides_the_threads_of_its_cpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, world: int, threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert Devices(0, world, torch.device(device), "fp32").threads_apart() == expected
+
+
+# Special tokens
+
+
+SPECIAL = "[SEP] [CLS] [PAD] [MASK] [UNK] <s> </s> <pad> <unk> <mask> <|endoftext|> <|pad|> <extra_id_0>"
 
 
 @every_family

@@ -179,22 +179,24 @@ def budgets(options: Any, repeats: int) -> list[dict[str, Any]]:
     from ftkit import prediction
 
     table = []
+    many = 2048 if options.quick else 32_768  # tokens that are predicted
     for rows, tokens in ((64, 24),) if options.quick else ((128, 29), (32, 128), (8, 512)):
-        fitting = fitting_of(rows, tokens)
+        fitting, asked = fitting_of(rows, tokens), fitting_of(many // tokens, tokens)
         update = update_of(fitting)
-        given = fitting.model, fitting.head, fitting.rows.features, fitting.devices
+        given = fitting.model, fitting.head, asked.rows.features, fitting.devices
         tried = [budget for budget in BUDGETS if tokens <= budget]
         trained: dict[int, list[float]] = {budget: [] for budget in tried}
         predicted: dict[int, list[float]] = {budget: [] for budget in tried}
         for _ in range(repeats):
             for budget in tried:
-                fitting.token_budget, prediction.TOKENS_PER_BATCH = budget, {"cpu": budget}
+                fitting.token_budget = budget
                 trained[budget].append(seconds_of(update, 1))
-                predicted[budget].append(seconds_of(lambda given=given: prediction.row_outputs(*given), 1))
+                with mock.patch.object(prediction, "TOKENS_PER_BATCH", {"cpu": budget}):
+                    predicted[budget].append(seconds_of(lambda given=given: prediction.row_outputs(*given), 1))
         for budget in tried:
             row = {"what": f"budget of {budget:,} tokens", "size": f"{rows} x {tokens}"}
             row["trained tokens/s"] = rows * tokens / median(trained[budget])
-            table.append(row | {"predicted tokens/s": rows * tokens / median(predicted[budget])})
+            table.append(row | {"predicted tokens/s": many // tokens * tokens / median(predicted[budget])})
     return table
 
 

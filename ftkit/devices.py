@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -108,26 +108,14 @@ class Devices:
 
 
 @contextlib.contextmanager
-def threads_apart(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """A way to begin computations of which `count` run side by side, each with its share of torch's threads.
-
-    With a count of 1 each is finished before it returns.
-    """
+def threads_apart(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool for computations of which `count` run side by side, each with its share of torch's threads."""
     threads = torch.get_num_threads()
-    if count == 1:
-        yield _now
-        return
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, threads // count),)) as pool:
-            yield pool.submit
+            yield pool
     finally:
         torch.set_num_threads(threads)  # MKL has one number for all
-
-
-def _now(work: Callable[..., Any], *given: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(work(*given))
-    return future
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:

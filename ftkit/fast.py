@@ -61,7 +61,7 @@ def prepare(model: Any, device: torch.device) -> None:
     exchanged (DeBERTa) keep theirs. Gradients are to be forgotten by `forget_gradients`.
     """
     for kind in type(model).__mro__:  # a model in shards has a class of its own
-        if kind.__name__ in FIRST_TOKEN:
+        if kind.__name__ in FIRST_TOKEN and not getattr(model.config, "is_decoder", False):
             layers, following, asking = FIRST_TOKEN[kind.__name__]
             last = model.base_model.get_submodule(layers)[-1]
             last.get_submodule(following).register_forward_pre_hook(_first_token)

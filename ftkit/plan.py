@@ -91,7 +91,7 @@ def cut(items: Ints, lengths: NDArray[np.integer], world: int, token_budget: int
 
 
 def padded(lengths: Ints) -> Ints:
-    """The widths to which batches are padded whose longest windows have these lengths: at most a sixteenth more.
+    """The widths to which batches are padded whose longest windows have these lengths: a sixteenth, or one token, more.
 
     Of each octave at most 16 widths are used, because oneDNN keeps what it compiles for every shape of a batch
     (about 3 MB a shape in bf16), long after it has left its cache.

@@ -13,7 +13,7 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -63,8 +63,9 @@ def row_outputs(
     def outputs(batch: MicroBatch) -> torch.Tensor:
         return head.outputs(model, features, batch.items, devices.device).cpu()
 
-    batches = _batches(features, devices, token_budget, topped_up=True)
-    for batch, result in _results(outputs, model, features, devices, batches, stop):
+    batches = _batches(features, devices, token_budget, devices.device.type == "cpu" and not model.can_generate())
+    apart = token_budget is None  # else memory is short
+    for batch, result in _results(outputs, model, features, devices, batches, stop, apart):
         if found is None:
             found = np.zeros((len(features.lengths), *result.shape[1:]), dtype=np.float32)
         if batch.counted:
@@ -117,7 +118,7 @@ def _batches(
     batches = plan.cut(np.arange(len(widths)), widths, 1, budget)
     if topped_up and len(batches) >= MANY_BATCHES:
         left = batches[-1].items
-        batches[-1] = MicroBatch(np.resize(left, max(len(left), budget // int(widths[left].max()))), True)
+        batches[-1] = MicroBatch(np.resize(left, max(len(left), budget // max(1, int(widths[left].max())))), True)
     return batches
 
 
@@ -128,25 +129,28 @@ def _results(
     devices: Devices,
     batches: list[MicroBatch],
     stop: Stop | None,
+    apart: bool = True,
 ) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
     """What `work` makes of this process's share of the batches, in their order.
 
-    A batch that memory lacks for is halved. On CPUs several batches are worked on at once, each by its share of the
-    threads: that is faster than all threads at one batch, most of whose steps are short.
+    On CPUs several batches are worked on at once, each by its share of the threads: that is faster than all threads at
+    one batch, most of whose steps are short. Once memory has run out, they are worked on one after the other, and one
+    that it still lacks for is halved.
+
+    Args:
+        apart: whether several may be worked on at once.
     """
     # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
     # one that does not count, to know the shape of the outputs.
     mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
-    at_once = min(devices.threads_apart(), len(mine)) if fast.keeps_nothing(model) else 1
+    at_once = devices.threads_apart() if apart and len(mine) > 1 and fast.keeps_nothing(model) else 1
+    rounds = -(-len(batches) // devices.world)
+    begun: deque[tuple[MicroBatch, Future[torch.Tensor | None]]] = deque()
+    failed: list[MicroBatch] = []
     room = float("inf")  # tokens that may fit; less once memory has run out
 
-    def tokens(batch: MicroBatch) -> int:
-        return len(batch.items) * int(features.lengths[batch.items].max())
-
     def attempt(batch: MicroBatch) -> torch.Tensor | None:
-        """None if memory ran out, or would."""
-        if tokens(batch) > room and len(batch.items) > 1:
-            return None
+        """None if memory ran out."""
         try:
             with torch.inference_mode(), devices.autocast():
                 return work(batch)
@@ -155,36 +159,45 @@ def _results(
                 raise
         return None
 
-    def halves(batch: MicroBatch) -> list[MicroBatch]:
-        """Of a batch that has failed though nothing ran beside it."""
+    def alone(batch: MicroBatch) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
         nonlocal room
-        if len(batch.items) == 1:
-            problem = f"not even one window of {tokens(batch)} tokens fits into memory"
-            raise UserError(problem, "Use a smaller model", alone=True)
-        room = min(room, tokens(batch) // 2)
-        return [batch._replace(items=half) for half in np.array_split(batch.items, 2)]
-
-    model.eval()
-    with threads_apart(at_once) as begin:
-        begun: deque[tuple[MicroBatch, Future[torch.Tensor | None]]] = deque()
-        for number in range(-(-len(batches) // devices.world)):
-            _stop_together(devices, stop)
-            begun.extend((batch, begin(attempt, batch)) for batch in mine[number : number + 1])
-            while len(begun) >= (at_once if number + 1 < len(mine) else 1):
-                batch, future = begun.popleft()
-                if (result := future.result()) is not None:
+        waiting = [batch]
+        while waiting:
+            batch = waiting.pop()
+            items, longest = batch.items, int(features.lengths[batch.items].max())
+            if len(items) == 1 or len(items) * longest <= room:
+                if (result := attempt(batch)) is not None:
                     yield batch, result
                     continue
-                waiting = halves(batch) if at_once == 1 else [batch]
-                at_once = 1
-                wait([other for _, other in begun])
-                while waiting:
-                    batch = waiting.pop()
-                    if (result := attempt(batch)) is None:
-                        waiting += halves(batch)
-                    else:
-                        yield batch, result
+                if len(items) == 1:
+                    problem = f"not even one window of {longest} tokens fits into memory"
+                    raise UserError(problem, "Use a smaller model", alone=True)
+                room = len(items) * longest // 2
+            waiting += [batch._replace(items=half) for half in np.array_split(items, 2)]
+
+    model.eval()
+    number = 0
+    if at_once > 1:
+        with threads_apart(at_once) as pool:
+            while begun or (number < rounds and not failed):
+                if number < rounds and not failed:
+                    _stop_together(devices, stop)
+                    begun.append((mine[number], pool.submit(attempt, mine[number])))
+                    number += 1
+                    if len(begun) < at_once and number < rounds:
+                        continue
+                batch, future = begun.popleft()
+                if (result := future.result()) is None:
+                    failed.append(batch)  # perhaps only because of the others
+                else:
+                    yield batch, result
+    for batch in failed:
+        yield from alone(batch)
+    for following in range(number, rounds):
         _stop_together(devices, stop)
+        for batch in mine[following : following + 1]:
+            yield from alone(batch)
+    _stop_together(devices, stop)
 
 
 def _stop_together(devices: Devices, stop: Stop | None) -> None:

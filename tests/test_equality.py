@@ -21,7 +21,7 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from ftkit import fast
+from ftkit import fast, prediction
 from ftkit.data.features import Features
 from ftkit.devices import Devices
 from ftkit.heads import windows
@@ -287,22 +287,28 @@ def test_parts_of_a_file_of_different_sizes_bring_no_new_shapes_of_batches(
 
 
 @pytest.fixture
-def side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Devices, "threads_apart", lambda self: 2)
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many batches, of about 20 texts, are worked on at once."""
+    monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", {"cpu": 600})
+    return lambda count: monkeypatch.setattr(Devices, "threads_apart", lambda self: count)
+
+
+def answer_in_batches(head: LabelsHead, model: Any, texts: Sequence[tuple[str, ...]]) -> Logits:
+    return row_outputs(model, head, head.encode(texts), CPU)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f in fast.KEEPING_NOTHING])
 def test_batches_side_by_side_are_answered_as_one_after_the_other(
-    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, family: str
+    run_of: RunOf, side_by_side: Callable[[int], None], family: str
 ) -> None:
     head, model = opened(run_of(family).folder)
     texts = undecided(200, seed=7)
-    monkeypatch.setattr(Devices, "threads_apart", lambda self: 1)
-    alone = answer(head, model, texts)
-    monkeypatch.setattr(Devices, "threads_apart", lambda self: 3)
+    side_by_side(1)
+    alone = answer_in_batches(head, model, texts)
+    side_by_side(3)
     threads = torch.get_num_threads()
 
-    together = answer(head, model, texts)
+    together = answer_in_batches(head, model, texts)
 
     assert torch.get_num_threads() == threads
     if threads == 1:
@@ -312,58 +318,96 @@ def test_batches_side_by_side_are_answered_as_one_after_the_other(
 
 @pytest.mark.parametrize(("family", "threads"), [("bert", 2), ("gpt2", 1)])
 def test_families_whose_models_remember_nothing_are_worked_on_side_by_side(
-    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None, family: str, threads: int
+    run_of: RunOf,
+    monkeypatch: pytest.MonkeyPatch,
+    side_by_side: Callable[[int], None],
+    family: str,
+    threads: int,
 ) -> None:
     head, model = opened(run_of(family).folder)
-    seen: set[str] = set()
-    both = threading.Barrier(threads)
+    seen: set[int] = set()
+    calls, both = itertools.count(), threading.Barrier(threads)
     inner = LabelsHead.logits
 
     def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        if len(seen) < threads:
-            seen.add(threading.current_thread().name)
+        seen.add(threading.get_ident())
+        if next(calls) < threads:
             both.wait(timeout=60)  # in vain, were one batch finished before the other begins
         return inner(self, model, batch)
 
     monkeypatch.setattr(LabelsHead, "logits", logits)
-    answer(head, model, undecided(100, seed=8))
+    side_by_side(2)
+    answer_in_batches(head, model, undecided(100, seed=8))
 
     assert len(seen) == threads
+    assert (threading.get_ident() in seen) == (threads == 1)
 
 
 def test_memory_that_suffices_for_one_batch_only_has_them_done_one_after_the_other(
-    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: Callable[[int], None]
 ) -> None:
+    """Even if a batch is a single window, of which memory could only be said to hold none."""
     head, model = opened(run_of("bert").folder)
-    texts = undecided(200, seed=9)
-    undisturbed = answer(head, model, texts)
-    inside, failures, lock = 0, 0, threading.Lock()
+    texts = undecided(30, seed=9)
+    side_by_side(4)
+    monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", {"cpu": 1})
+    undisturbed = answer_in_batches(head, model, texts)
+    inside, failures, sizes, lock = 0, 0, [], threading.Lock()
     inner = LabelsHead.logits
 
     def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         nonlocal inside, failures
         with lock:
             inside += 1
-            crowded = inside > 1 or len(batch["input_ids"]) > 20
+            crowded = inside > 1
             failures += crowded
         try:
+            time.sleep(0.05)  # long enough for the other threads to come in
             if crowded:
                 raise MemoryError
-            time.sleep(0.05)  # long enough for the other thread to come in
+            sizes.append(len(batch["input_ids"]))
             return inner(self, model, batch)
         finally:
             with lock:
                 inside -= 1
 
     monkeypatch.setattr(LabelsHead, "logits", logits)
-    found = answer(head, model, texts)
+    found = answer_in_batches(head, model, texts)
 
-    assert failures
+    assert failures > 1
+    assert sizes == [1] * 30
     check_same_answers(head, undisturbed, found)
 
 
+def test_room_is_lowered_by_failures_only(
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: Callable[[int], None]
+) -> None:
+    """Batches that are halved because they would be too large do not make the next ones smaller still."""
+    head, model = opened(run_of("bert").folder)
+    side_by_side(1)
+    sizes: list[int] = []
+    inner = LabelsHead.logits
+
+    def logits(self: LabelsHead, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if batch["input_ids"].numel() > 400:
+            raise MemoryError
+        sizes.append(batch["input_ids"].numel())
+        return inner(self, model, batch)
+
+    monkeypatch.setattr(LabelsHead, "logits", logits)
+    answer_in_batches(head, model, undecided(300, seed=11))
+
+    assert np.median(sizes) > 130  # 600 tokens are halved twice at most
+
+
+def test_rows_without_windows_are_no_batches(run_of: RunOf, side_by_side: Callable[[int], None]) -> None:
+    head, model = opened(run_of("bert").folder)
+    side_by_side(2)
+    assert answer_in_batches(head, model, []).shape == (0, 0)
+
+
 def test_what_goes_wrong_in_one_of_two_batches_is_told(
-    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: None
+    run_of: RunOf, monkeypatch: pytest.MonkeyPatch, side_by_side: Callable[[int], None]
 ) -> None:
     head, model = opened(run_of("bert").folder)
     calls = itertools.count()
@@ -375,8 +419,9 @@ def test_what_goes_wrong_in_one_of_two_batches_is_told(
         return inner(self, model, batch)
 
     monkeypatch.setattr(LabelsHead, "logits", logits)
+    side_by_side(2)
     with pytest.raises(ValueError, match="a mistake"):
-        answer(head, model, undecided(300, seed=10))
+        answer_in_batches(head, model, undecided(300, seed=10))
 
 
 @pytest.mark.parametrize(

@@ -435,6 +435,27 @@ def test_a_classifier_whose_last_layer_computes_the_first_token_only_learns_the_
     check_same(*found)
 
 
+def test_on_other_devices_the_attention_stays_and_the_rest_of_the_last_layer_computes_the_first_token() -> None:
+    plain, prepared = (classifier_of("BertForSequenceClassification", 0.0).eval() for _ in range(2))
+    fast.prepare(prepared, torch.device("cuda"))  # which is not asked for anything
+    ids = torch.randint(10, 60, (4, 12), generator=torch.Generator().manual_seed(17))
+    fed = tokens_fed_forward(prepared)
+
+    torch.testing.assert_close(prepared(input_ids=ids).logits, plain(input_ids=ids).logits)
+
+    assert fed == [12, 1]
+    assert prepared.config._attn_implementation == "sdpa"
+
+
+def test_a_classifier_whose_tokens_see_earlier_ones_only_keeps_its_last_layer() -> None:
+    model = classifier_of("BertForSequenceClassification", 0.0)
+    model.config.is_decoder = True
+    fast.prepare(model, CPU)
+    fed = tokens_fed_forward(model)
+    model(input_ids=torch.full((2, 8), 20))
+    assert fed == [8, 8]
+
+
 def test_a_classifier_answers_in_bf16_as_before() -> None:
     plain, prepared = (classifier_of("BertForSequenceClassification", 0.1).eval() for _ in range(2))
     fast.prepare(prepared, CPU)

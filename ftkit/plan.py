@@ -59,7 +59,9 @@ def updates(lengths: NDArray[np.integer], batch_size: int, seed: int, epoch: int
     return result
 
 
-def cut(items: Ints, lengths: NDArray[np.integer], world: int, token_budget: int) -> list[MicroBatch]:
+def cut(
+    items: Ints, lengths: NDArray[np.integer], world: int, token_budget: int, powers_of_two: bool = False
+) -> list[MicroBatch]:
     """Groups the items of one update into micro-batches; their number is a multiple of `world`.
 
     Process r of `world` takes micro-batches r, r + world, ... The padded size of a micro-batch, items
@@ -68,6 +70,8 @@ def cut(items: Ints, lengths: NDArray[np.integer], world: int, token_budget: int
     Args:
         items: (n,) item numbers, n >= 1.
         lengths: (all items,) tokens of each item, indexed by item number.
+        powers_of_two: of items that do not go into one micro-batch every one gets 1, 2, 4, ..., so that there are
+            few shapes (see `padded`).
     """
     order = items[np.argsort(lengths[items], kind="stable")]
     sizes = lengths[order]
@@ -75,6 +79,8 @@ def cut(items: Ints, lengths: NDArray[np.integer], world: int, token_budget: int
     end = len(order)
     while end > 0:  # from the longest item down: the longest item of a piece is its last
         take = max(1, min(end, token_budget // max(1, int(sizes[end - 1]))))
+        if powers_of_two and take < len(order):
+            take = 2 ** (take.bit_length() - 1)
         pieces.append(order[end - take : end])
         end -= take
     while len(pieces) % world:

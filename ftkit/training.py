@@ -38,7 +38,7 @@ from ftkit.run import Run
 from ftkit.signals import FAILED, Stop, Stopped, flags, heard
 
 TOKENS_PER_MICROBATCH = {
-    "cpu": 2048,
+    "cpu": 3072,
     "mps": 8192,
     "cuda": 32768,
 }  # to begin with; halved when memory runs out
@@ -193,7 +193,8 @@ class Fitting:
         loss_sum = torch.zeros(
             (), dtype=torch.float64, device=devices.device if devices.device.type != "mps" else "cpu"
         )
-        batches = plan.cut(items, plan.padded(features.lengths), devices.world, self.token_budget)
+        widths, on_cpu = plan.padded(features.lengths), devices.device.type == "cpu"
+        batches = plan.cut(items, widths, devices.world, self.token_budget, powers_of_two=on_cpu)
         try:
             for index in range(devices.rank, len(batches), devices.world):
                 batch = batches[index]

@@ -158,6 +158,21 @@ def test_the_padded_size_stays_within_the_budget_unless_a_single_item_is_longer(
 
 
 @steady
+@given(an_update(), BUDGETS)
+def test_an_update_that_is_cut_can_be_cut_into_powers_of_two(update: tuple[plan.Ints, plan.Ints], budget: int) -> None:
+    items, lengths = update
+    plain = plan.cut(items, lengths, 1, budget)
+    batches = plan.cut(items, lengths, 1, budget, powers_of_two=True)
+    assert sorted(np.concatenate([batch.items for batch in batches]).tolist()) == sorted(items.tolist())
+    if len(plain) == 1:
+        assert len(batches) == 1
+    else:
+        assert all(len(batch.items).bit_count() == 1 for batch in batches)
+    for batch in batches:
+        assert len(batch.items) == 1 or len(batch.items) * int(lengths[batch.items].max()) <= budget
+
+
+@steady
 @given(an_update(), WORLDS, BUDGETS)
 def test_micro_batches_of_weight_zero_only_top_up_an_update_that_cannot_be_cut_finer(
     update: tuple[plan.Ints, plan.Ints], world: int, budget: int

@@ -73,7 +73,7 @@ def in_small_batches(seen: Path, kind: str = "", at: int = 0, signals: tuple[int
         return result
 
     LabelsHead.logits = marked  # type: ignore[method-assign]
-    plan.cut = lambda items, lengths, world, budget: cut(items, lengths, world, min(budget, 160))
+    plan.cut = lambda items, lengths, world, budget, **more: cut(items, lengths, world, min(budget, 160), **more)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -38,7 +38,7 @@ from ftkit.run import Run
 from ftkit.signals import FAILED, Stop, Stopped, flags, heard
 
 TOKENS_PER_MICROBATCH = {
-    "cpu": 3072,
+    "cpu": 4096,
     "mps": 8192,
     "cuda": 32768,
 }  # to begin with; halved when memory runs out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,25 +40,70 @@ def room(megabytes: int, most: int | None = None) -> Callable[[], None]:
 needs_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells its address space")
 
 
+def noting(failed: Path, module: Any) -> None:
+    """Has a module write down how it was told that memory ran out."""
+    inner = module.out_of_memory
+    module.out_of_memory = lambda error: failed.write_text(str(error)) and inner(error)
+
+
+def predict_all_at_once(failed: Path) -> None:
+    prediction.TOKENS_PER_BATCH = {"cpu": 160_000}
+
+
+def predict_all_at_once_in_little_memory(failed: Path) -> None:
+    predict_all_at_once(failed)
+    noting(failed, prediction)
+    inner = prediction.row_outputs
+
+    def row_outputs(*given: Any, **more: Any) -> Any:
+        room(60)()
+        return inner(*given, **more)
+
+    prediction.row_outputs = row_outputs
+
+
+def train_in_little_memory(failed: Path) -> None:
+    noting(failed, training)
+    inner = training.Fitting.update
+
+    def update(self: training.Fitting, *given: Any) -> Any:
+        if not self.done:  # what torch takes once and keeps is taken while there is room
+            self.token_budget = 1000
+            try:
+                return inner(self, *given)
+            finally:
+                self.token_budget = 140_000
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        room(200, before[1])()
+        try:
+            return inner(self, *given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    training.Fitting.update = update  # type: ignore[method-assign]
+
+
+def after(before: Callable[[Path], None], failed: Path, *words: object) -> None:
+    """Runs a command in a new process, whose free memory is not what earlier tests have left, after a function of this
+    module."""
+    begin = (
+        f"from pathlib import Path; from tests import test_memory; test_memory.{before.__name__}(Path({str(failed)!r}))"
+    )
+    command = [sys.executable, "-c", f"{begin}; from ftkit import cli; cli.main()", *map(str, words)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @needs_linux
 def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp_path: Path) -> None:
-    run = run_of("bert").folder
+    run, failed = run_of("bert").folder, tmp_path / "failed"
     data = write_csv(tmp_path / "new.csv", tiny.rows(1200, seed=5, fewest=LONG - 3, most=LONG - 3))
 
-    def wide() -> None:
-        prediction.TOKENS_PER_BATCH = {"cpu": 160_000}
+    after(predict_all_at_once, failed, "predict", run, data, "-o", tmp_path / "roomy.jsonl", *FP32)
+    assert not failed.exists()
+    after(predict_all_at_once_in_little_memory, failed, "predict", run, data, "-o", tmp_path / "tight.jsonl", *FP32)
 
-    def tight() -> None:
-        wide()
-        failed = tmp_path / "failed"
-        inner = prediction.out_of_memory
-        prediction.out_of_memory = lambda error: failed.write_text(str(error)) and inner(error)  # type: ignore[assignment]
-        room(30)()
-
-    assert forks.run("predict", run, data, "-o", tmp_path / "roomy.jsonl", *FP32, before=wide) == 0
-    assert forks.run("predict", run, data, "-o", tmp_path / "tight.jsonl", *FP32, before=tight) == 0
-
-    assert "allocate memory" in (tmp_path / "failed").read_text()
+    assert "allocate memory" in failed.read_text()
     roomy_rows, tight_rows = (read_jsonl(tmp_path / f"{name}.jsonl") for name in ("roomy", "tight"))
     assert [row["predicted_label"] for row in roomy_rows] == [row["predicted_label"] for row in tight_rows]
     assert [row["predicted_score"] for row in roomy_rows] == pytest.approx(
@@ -68,36 +115,16 @@ def test_memory_that_runs_out_in_prediction_changes_no_answer(run_of: RunOf, tmp
 def test_memory_that_runs_out_in_training_changes_nothing_that_is_learned(
     checkpoint_of: CheckpointOf, tmp_path: Path
 ) -> None:
+    failed = tmp_path / "failed"
     data = write_csv(tmp_path / "train.csv", tiny.rows(2500, seed=5, fewest=LONG - 3, most=LONG - 3))
     flags = ("--epochs", "1", "--batch-size", "1000", "--set", "training.dropout=0", *FP32)
     budget = ("--set", "hardware.tokens_per_microbatch=140000")
     command = ("train", data, "--model", checkpoint_of("bert"), *flags, *budget)
 
-    def tight() -> None:
-        inner, out_of_memory = training.Fitting.update, training.out_of_memory
+    assert tiny.ftkit(*command, "--out", tmp_path / "roomy").code == 0
+    after(train_in_little_memory, failed, *command, "--out", tmp_path / "tight")
 
-        def update(self: training.Fitting, *given: Any) -> Any:
-            if not self.done:  # what torch takes once and keeps is taken while there is room
-                self.token_budget = 1000
-                try:
-                    return inner(self, *given)
-                finally:
-                    self.token_budget = 140_000
-            before = resource.getrlimit(resource.RLIMIT_AS)
-            room(300, before[1])()
-            try:
-                return inner(self, *given)
-            finally:
-                resource.setrlimit(resource.RLIMIT_AS, before)
-
-        failed = tmp_path / "failed"
-        training.Fitting.update = update  # type: ignore[method-assign]
-        training.out_of_memory = lambda error: failed.write_text(str(error)) and out_of_memory(error)  # type: ignore[assignment]
-
-    assert forks.run(*command, "--out", tmp_path / "roomy") == 0
-    assert forks.run(*command, "--out", tmp_path / "tight", before=tight) == 0
-
-    assert (tmp_path / "failed").is_file()
+    assert failed.is_file()
     roomy, tight_run = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("roomy", "tight"))
     assert roomy["tokens_per_microbatch"] == 140_000
     assert 1000 < tight_run["tokens_per_microbatch"] < 140_000

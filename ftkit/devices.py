@@ -108,7 +108,7 @@ class Devices:
 
 
 @contextlib.contextmanager
-def threads_apart(count: int) -> Iterator[ThreadPoolExecutor]:
+def sharing_threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """A pool for computations of which `count` run side by side, each with its share of torch's threads."""
     threads = torch.get_num_threads()
     try:

@@ -26,7 +26,7 @@ import ftkit
 from ftkit import fast, models, plan, recipes
 from ftkit.data import files, load, writers
 from ftkit.data.features import Features
-from ftkit.devices import Devices, out_of_memory, threads_apart
+from ftkit.devices import Devices, out_of_memory, sharing_threads
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
 from ftkit.journal import keep
@@ -178,7 +178,7 @@ def _results(
     model.eval()
     number = 0
     if at_once > 1:
-        with threads_apart(at_once) as pool:
+        with sharing_threads(at_once) as pool:
             while begun or (number < rounds and not failed):
                 if number < rounds and not failed:
                     _stop_together(devices, stop)

@@ -58,6 +58,7 @@ class Fitting:
     rows: Rows
     epochs: int = field(init=False)
     total_updates: int = field(init=False)
+    widths: plan.Ints = field(init=False)  # (windows,) to which they are padded
     peak_rate: float = field(init=False)
     token_budget: int = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -66,6 +67,7 @@ class Fitting:
     done: int = 0  # updates of the schedule so far, over all epochs
 
     def __post_init__(self) -> None:
+        self.widths = plan.padded(self.rows.features.lengths)
         training, budget = self.recipe.training, self.recipe.hardware.tokens_per_microbatch
         if training.epochs == "auto" or training.learning_rate == "auto":
             raise ValueError("the recipe of a run has resolved numbers")
@@ -193,8 +195,8 @@ class Fitting:
         loss_sum = torch.zeros(
             (), dtype=torch.float64, device=devices.device if devices.device.type != "mps" else "cpu"
         )
-        widths, on_cpu = plan.padded(features.lengths), devices.device.type == "cpu"
-        batches = plan.cut(items, widths, devices.world, self.token_budget, powers_of_two=on_cpu)
+        on_cpu = devices.device.type == "cpu"
+        batches = plan.cut(items, self.widths, devices.world, self.token_budget, powers_of_two=on_cpu)
         try:
             for index in range(devices.rank, len(batches), devices.world):
                 batch = batches[index]

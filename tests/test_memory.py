@@ -25,16 +25,12 @@ MEGABYTE = 1_000_000
 LONG = 120  # words, of a model that reads 128 tokens
 
 
-def room(megabytes: int, most: int | None = None) -> Callable[[], None]:
+def room(megabytes: int, most: int | None = None) -> None:
     """Leaves this process so much more address space than it has taken already; for good, unless `most` is a limit
     up to which it may be raised again."""
-
-    def before() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + megabytes * MEGABYTE
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit if most is None else most))
-
-    return before
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + megabytes * MEGABYTE
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit if most is None else most))
 
 
 needs_linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells its address space")
@@ -56,7 +52,7 @@ def predict_all_at_once_in_little_memory(failed: Path) -> None:
     inner = prediction.row_outputs
 
     def row_outputs(*given: Any, **more: Any) -> Any:
-        room(60)()
+        room(60)
         return inner(*given, **more)
 
     prediction.row_outputs = row_outputs
@@ -74,7 +70,7 @@ def train_in_little_memory(failed: Path) -> None:
             finally:
                 self.token_budget = 140_000
         before = resource.getrlimit(resource.RLIMIT_AS)
-        room(200, before[1])()
+        room(200, before[1])
         try:
             return inner(self, *given)
         finally:

@@ -31,7 +31,7 @@ from ftkit import sharding
 
 # Transformers checks, for a name with "sdpa" in it, that a model can do with sdpa's way of calling.
 ATTENTION = "ftkit_sdpa"
-CHUNK = 2**20  # attention probabilities computed at once: a few MB, which stay in the processor's cache
+CHUNK = 2**19  # attention probabilities computed at once, for each thread: a MB or two, which stay in its cache
 FEW_KEYS = 128  # up to which the probabilities take less memory than the rest of a layer (heads 32 wide or more)
 # Classifiers that read the first token: their layers, and in a layer what follows attention, and attention.
 BERT = "encoder.layer", "attention.output", "attention.self"
@@ -244,11 +244,11 @@ class _Attention(torch.autograd.Function):
 
 
 def _parts(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of batch and heads with at most CHUNK scores together (or one head)."""
+    """Slices of batch and heads with at most CHUNK scores for each of torch's threads (or one head)."""
     batch, heads, queries, _ = query.shape
-    size = queries * key.shape[2]
-    heads_at_once = min(heads, max(1, CHUNK // size))
-    rows_at_once = max(1, CHUNK // (size * heads))
+    size, chunk = queries * key.shape[2], CHUNK * torch.get_num_threads()
+    heads_at_once = min(heads, max(1, chunk // size))
+    rows_at_once = max(1, chunk // (size * heads))
     for row in range(0, batch, rows_at_once):
         for head in range(0, heads, heads_at_once):
             yield slice(row, min(batch, row + rows_at_once)), slice(head, min(heads, head + heads_at_once))

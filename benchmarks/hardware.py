@@ -107,7 +107,7 @@ def fitting_of(rows: int, tokens: int) -> Any:
         first_window=np.arange(rows + 1),
         text_tokens=np.zeros(2, dtype=np.int64),
     )
-    training = {"epochs": 1, "learning_rate": 1e-5, "batch_size": rows, "schedule": "constant"}
+    training = {"epochs": 1, "learning_rate": 1e-5, "head_factor": 10, "batch_size": rows, "schedule": "constant"}
     recipe = Recipe.model_validate({"training": training})
     devices = Devices(0, 1, cpu, choose_precision(cpu))
     given = Rows(features, np.arange(rows) % 2, np.ones(rows, dtype=np.float32))

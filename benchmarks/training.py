@@ -149,9 +149,26 @@ def trainer_side(case: Case, model: str, folder: Path, epochs: int, seed: int, b
 
 
 def base_model(case: Case, folder: Path) -> str:
-    """MiniLM; for translation a new Marian model over the training sentences, because none is installed."""
-    if case.task != "translation":
+    """MiniLM; for translation a new Marian model over the training sentences, because none is installed.
+
+    A classifier's pooler begins on all sides as ftkit has it begin: the one of MiniLM has learned nothing.
+    """
+    if case.task == "question-answering":
         return MODEL
+    if case.task == "classification":
+        made = folder / "minilm"
+        if not (made / "config.json").is_file():
+            import torch
+            import transformers
+
+            from ftkit import hub
+
+            source = hub.model_folder(MODEL, None)
+            model = transformers.AutoModel.from_pretrained(source)
+            torch.nn.init.eye_(model.pooler.dense.weight)
+            model.save_pretrained(made)
+            transformers.AutoTokenizer.from_pretrained(source).save_pretrained(made)
+        return str(made)
     made = folder / "marian"
     if not (made / "config.json").is_file():
         from ftkit import new_model

@@ -151,6 +151,10 @@ def load_model(
             f"{folder} lacks the weights of its head ({', '.join(missing[:4])}): it was not trained for this",
             f"Train it first: ftkit train DATA --model {folder}",
         )
+    pooler = _unlearned_pooler(model) if training and record.head == "labels" else None
+    if pooler is not None:
+        torch.nn.init.eye_(pooler.weight)
+        missing = [key for key in missing if "pooler" not in key]
     if missing:
         backbone = [key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key]
         if backbone:
@@ -158,6 +162,8 @@ def load_model(
         notes.append(f"new head: {', '.join(missing)} begin at random")
         if first_logits is not None:
             _say_first(model, missing, first_logits)
+    if pooler is not None:
+        notes.append("the pooler of this model has learned nothing: it begins by handing on the first token")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
@@ -166,6 +172,19 @@ def load_model(
         notes.append("a new model: all of it begins at random")
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, notes
+
+
+def _unlearned_pooler(model: Any) -> torch.nn.Linear | None:
+    """The layer between the first token and the head of a BERT or ALBERT, if it still is as it began, biases at zero.
+
+    So it is wherever a model has been pretrained or trained further without it, as those for the similarity of
+    sentences; what it hands on then is a small random projection of the first token.
+    """
+    pooler = getattr(model.base_model, "pooler", None)
+    layer = getattr(pooler, "dense", pooler)
+    if not isinstance(layer, torch.nn.Linear) or layer.in_features != layer.out_features:
+        return None
+    return layer if layer.bias is not None and not layer.bias.any() else None
 
 
 def _say_first(model: Any, new: Sequence[str], logits: NDArray[np.float32]) -> None:

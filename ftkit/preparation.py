@@ -275,17 +275,20 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
     return features, folder
 
 
-def default_learning_rate(config: Any) -> float:
-    """0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024.
+def default_rates(config: Any, head: str) -> tuple[float, float, str]:
+    """The learning rate at its peak, how many times as fast the head learns, and for what.
 
-    1e-3 for a model that has learned nothing yet.
+    0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024; 10 times that for a
+    new head, but not for what a model writes with, which has been pretrained like the rest of it.
+    All of a model that has learned nothing yet learns alike: at 1e-3 if it is to write, else, because a BERT does not
+    begin to learn at that, at 3e-4.
     """
     from ftkit import models
 
     if models.untrained(config):
-        return 1e-3
+        return 1e-3 if head == "text" else 3e-4, 1.0, "a new model"
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
-    return float(f"{0.04 / width:.2g}")
+    return float(f"{0.04 / width:.2g}"), 1.0 if head == "text" else 10.0, "this model's width"
 
 
 def _resolve(
@@ -293,13 +296,15 @@ def _resolve(
 ) -> Recipe:
     """The recipe with every open value filled in."""
     training = recipe.training
-    epochs, rate = training.epochs, training.learning_rate
+    epochs, rate, factor = training.epochs, training.learning_rate, training.head_factor
     if epochs == "auto":
         epochs, why = task.default_epochs(rows, training.batch_size, record)
         inferred.append(("epochs", f"{epochs} ({why})"))
+    usual_rate, usual_factor, why = default_rates(config, record.head)
     if rate == "auto":
-        rate = default_learning_rate(config)
-        inferred.append(("learning rate", f"{rate:g} (for this model's width)"))
+        rate = usual_rate
+        inferred.append(("learning rate", f"{rate:g} (for {why})"))
+    settled = {"epochs": epochs, "learning_rate": rate, "head_factor": usual_factor if factor == "auto" else factor}
     known = task.metrics(record)
     metric = training.metric or known[0]
     if metric not in known:
@@ -311,7 +316,7 @@ def _resolve(
             "model": record.base_model,
             "data": recipe.data.model_copy(update={"columns": record.columns, **found}),
             "window": recipe.window.model_copy(update={"max_length": record.max_length, "overlap": record.overlap}),
-            "training": training.model_copy(update={"epochs": epochs, "learning_rate": rate, "metric": metric}),
+            "training": training.model_copy(update={**settled, "metric": metric}),
         }
     )
     return task.resolve(resolved, record)

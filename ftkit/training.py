@@ -30,7 +30,6 @@ from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
 from ftkit.heads.labels import log_odds
-from ftkit.heads.text import TextHead
 from ftkit.prediction import mean_loss, row_outputs
 from ftkit.progress import Progress
 from ftkit.recipes.base import Examples
@@ -69,15 +68,13 @@ class Fitting:
     def __post_init__(self) -> None:
         self.widths = plan.padded(self.rows.features.lengths)
         training, budget = self.recipe.training, self.recipe.hardware.tokens_per_microbatch
-        if training.epochs == "auto" or training.learning_rate == "auto":
+        if training.epochs == "auto" or training.learning_rate == "auto" or training.head_factor == "auto":
             raise ValueError("the recipe of a run has resolved numbers")
         self.epochs, self.peak_rate = training.epochs, training.learning_rate
         self.total_updates = self.epochs * -(-self.rows.features.rows // training.batch_size)
         self.token_budget = TOKENS_PER_MICROBATCH[self.devices.device.type] if budget == "auto" else budget
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        # What a model writes with has been pretrained like the rest of it.
-        factor = 1.0 if isinstance(self.head, TextHead) else training.head_factor
-        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, factor)
+        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, training.head_factor)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
         fast.forget_gradients(self.model)
 

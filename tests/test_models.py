@@ -42,9 +42,31 @@ def load(
 
 
 def test_a_missing_head_is_made_anew_in_training_and_said(bert: Path) -> None:
-    _, [note] = load(bert, training=True)
-    assert note.startswith("new head: ")
-    assert "classifier.weight" in note
+    _, notes = load(bert, training=True)
+    assert notes[0] == "new head: classifier.bias, classifier.weight begin at random"
+
+
+@pytest.mark.parametrize(("family", "layer"), [("bert", "pooler.dense"), ("albert", "pooler")])
+def test_a_pooler_that_has_learned_nothing_begins_by_handing_on_the_first_token(
+    checkpoint_of: Callable[[str], Path], tmp_path: Path, family: str, layer: str
+) -> None:
+    folder = Path(shutil.copytree(checkpoint_of(family), tmp_path / family))
+    model, notes = load(folder, training=True)
+    assert notes == [
+        "new head: classifier.bias, classifier.weight begin at random",
+        "the pooler of this model has learned nothing: it begins by handing on the first token",
+    ]
+    pooler = model.base_model.get_submodule(layer)
+    torch.testing.assert_close(pooler.weight.detach(), torch.eye(pooler.in_features))
+
+    learned = torch.randn(pooler.weight.shape)
+    with torch.no_grad():
+        pooler.weight.copy_(learned)
+        pooler.bias[0] = 0.1
+    model.save_pretrained(folder)
+    model, notes = load(folder, training=True)
+    assert notes == []
+    torch.testing.assert_close(model.base_model.get_submodule(layer).weight.detach(), learned)
 
 
 def test_log_odds_are_those_of_the_labels_shares_and_finite() -> None:
@@ -76,7 +98,7 @@ def test_a_head_of_other_labels_is_made_anew_in_training_and_said(bert: Path, tm
         shutil.copy(path, tmp_path / "three")
     two = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b"])
     _, notes = load(tmp_path / "three", training=True, record=two)
-    assert notes == ["new head: classifier.bias, classifier.weight begin at random"]
+    assert notes[0] == "new head: classifier.bias, classifier.weight begin at random"
     with pytest.raises(UserError):
         load(tmp_path / "three", training=False, record=two)
     assert load(tmp_path / "three", training=False)[1] == []

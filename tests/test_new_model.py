@@ -13,7 +13,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftkit import new_model
+from ftkit import models, new_model, preparation
 from ftkit.data.files import ReadOptions
 from ftkit.errors import UserError
 from ftkit.new_model import FAMILIES
@@ -86,6 +86,19 @@ def test_a_new_model_loads_as_a_checkpoint(made: dict[str, tuple[Path, dict[str,
     assert model.get_input_embeddings().num_embeddings == model.config.vocab_size == len(tokenizer) == SIZE
     assert (model.config.model_type, result["vocabulary"], result["notes"]) == (family, SIZE, [])
     assert model.config.pad_token_id == tokenizer.pad_token_id is not None
+
+
+@every_family
+def test_all_of_a_new_model_learns_at_a_rate_that_depends_on_whether_it_is_to_write(
+    made: dict[str, tuple[Path, dict[str, Any]]], family: str
+) -> None:
+    config = models.load_config(made[family][0])
+    found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
+    assert found == [(3e-4, 1, "a new model"), (3e-4, 1, "a new model"), (1e-3, 1, "a new model")]
+    del config.ftkit_untrained
+    rate = float(f"{0.04 / config.hidden_size:.2g}")
+    found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
+    assert found == [(rate, factor, "this model's width") for factor in (10, 10, 1)]
 
 
 @every_family

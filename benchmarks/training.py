@@ -157,7 +157,7 @@ def base_model(case: Case, folder: Path) -> str:
         return MODEL
     if case.task == "classification":
         made = folder / "minilm"
-        if not (made / "config.json").is_file():
+        if not (made / "model.safetensors").is_file():
             import torch
             import transformers
 
@@ -166,8 +166,8 @@ def base_model(case: Case, folder: Path) -> str:
             source = hub.model_folder(MODEL, None)
             model = transformers.AutoModel.from_pretrained(source)
             torch.nn.init.eye_(model.pooler.dense.weight)
-            model.save_pretrained(made)
             transformers.AutoTokenizer.from_pretrained(source).save_pretrained(made)
+            model.save_pretrained(made)
         return str(made)
     made = folder / "marian"
     if not (made / "config.json").is_file():

@@ -125,8 +125,8 @@ class TrainingSection(Section):
     epochs: Count | Auto = Field("auto", description="passes over the training rows")
     batch_size: Count = Field(32, description="rows of one optimizer update, over all processes")
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = Field("auto", description="at its peak")
-    head_factor: Annotated[float, Field(gt=0)] | Auto = Field(
-        "auto", description="the new head learns so many times as fast as the pretrained body"
+    head_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = Field(
+        "auto", description="the new head learns so many times as fast as the pretrained body (default: 10)"
     )
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="decay after the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the updates, 0 to 1")

@@ -32,6 +32,7 @@ from ftkit import sharding
 # Transformers checks, for a name with "sdpa" in it, that a model can do with sdpa's way of calling.
 ATTENTION = "ftkit_sdpa"
 CHUNK = 2**19  # attention probabilities computed at once, for each thread: a MB or two, which stay in its cache
+MOST_CHUNKS = 8  # of all threads together
 FEW_KEYS = 128  # up to which the probabilities take less memory than the rest of a layer (heads 32 wide or more)
 # Classifiers that read the first token: their layers, and in a layer what follows attention, and attention.
 BERT = "encoder.layer", "attention.output", "attention.self"
@@ -197,9 +198,9 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         batch, heads, queries, _ = query.shape
         output = value.new_empty(batch, queries, heads, value.shape[3])
-        random, kept = SFC64(seed), []
+        random, kept, parts = SFC64(seed), [], list(_parts(query, key))
         with torch.autocast("cpu", enabled=False):
-            for part in _parts(query, key):
+            for part in parts:
                 q, k, v = (_flat(tensor[part]) for tensor in (query, key, value))
                 p = _softmax(_scores(q, k, bias, seen, part, scaling))
                 thinned = _thinned(p, random, rate) if rate else p
@@ -208,7 +209,7 @@ class _Attention(torch.autograd.Function):
                 heads_last = output[part[0], :, part[1]].transpose(1, 2)
                 heads_last.copy_(_product(thinned, v, _growth(rate)).view(heads_last.shape))
         ctx.save_for_backward(query, key, value, bias, seen, output, *kept)
-        ctx.scaling, ctx.rate, ctx.seed = scaling, rate, seed
+        ctx.scaling, ctx.rate, ctx.seed, ctx.parts = scaling, rate, seed, parts
         return output
 
     @staticmethod
@@ -222,7 +223,7 @@ class _Attention(torch.autograd.Function):
         d_output = d_output.transpose(1, 2)
         random, growth = SFC64(ctx.seed), _growth(ctx.rate)
         with torch.autocast("cpu", enabled=False):
-            for number, part in enumerate(_parts(query, key)):
+            for number, part in enumerate(ctx.parts):
                 q, k, v, d_o = (_flat(tensor[part]) for tensor in (query, key, value, d_output))
                 if kept:
                     p, thinned = kept[2 * number : 2 * number + 2]
@@ -246,7 +247,7 @@ class _Attention(torch.autograd.Function):
 def _parts(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[slice, slice]]:
     """Slices of batch and heads with at most CHUNK scores for each of torch's threads (or one head)."""
     batch, heads, queries, _ = query.shape
-    size, chunk = queries * key.shape[2], CHUNK * torch.get_num_threads()
+    size, chunk = queries * key.shape[2], CHUNK * min(torch.get_num_threads(), MOST_CHUNKS)
     heads_at_once = min(heads, max(1, chunk // size))
     rows_at_once = max(1, chunk // (size * heads))
     for row in range(0, batch, rows_at_once):

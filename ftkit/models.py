@@ -151,7 +151,7 @@ def load_model(
             f"{folder} lacks the weights of its head ({', '.join(missing[:4])}): it was not trained for this",
             f"Train it first: ftkit train DATA --model {folder}",
         )
-    pooler = _unlearned_pooler(model) if training and record.head == "labels" else None
+    pooler = _unlearned_pooler(model) if missing and record.head == "labels" else None
     if pooler is not None:
         torch.nn.init.eye_(pooler.weight)
         missing = [key for key in missing if "pooler" not in key]
@@ -163,7 +163,7 @@ def load_model(
         if first_logits is not None:
             _say_first(model, missing, first_logits)
     if pooler is not None:
-        notes.append("the pooler of this model has learned nothing: it begins by handing on the first token")
+        notes.append("the pooler, which had learned nothing, begins by handing on the first token")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         notes.append(f"new token {tokenizer.pad_token} for padding")
@@ -174,17 +174,29 @@ def load_model(
     return model, notes
 
 
-def _unlearned_pooler(model: Any) -> torch.nn.Linear | None:
-    """The layer between the first token and the head of a BERT or ALBERT, if it still is as it began, biases at zero.
+# Whose classifiers read the tanh of what this layer makes of the first token; others have one and do not read it.
+POOLERS = {
+    "albert": "pooler",
+    "bert": "pooler.dense",
+    "ernie": "pooler.dense",
+    "fnet": "pooler.dense",
+    "megatron-bert": "pooler.dense",
+    "rembert": "pooler.dense",
+    "roc_bert": "pooler.dense",
+    "squeezebert": "pooler.dense",
+}
 
-    So it is wherever a model has been pretrained or trained further without it, as those for the similarity of
-    sentences; what it hands on then is a small random projection of the first token.
+
+def _unlearned_pooler(model: Any) -> torch.nn.Linear | None:
+    """The layer between the first token and the head, if it still is as it began, with biases at zero.
+
+    So it is where it was left out of the pretraining, as in many checkpoints for the similarity of sentences. What it
+    hands on then is a small random projection of the first token.
     """
-    pooler = getattr(model.base_model, "pooler", None)
-    layer = getattr(pooler, "dense", pooler)
-    if not isinstance(layer, torch.nn.Linear) or layer.in_features != layer.out_features:
+    if model.config.model_type not in POOLERS:
         return None
-    return layer if layer.bias is not None and not layer.bias.any() else None
+    layer: torch.nn.Linear = model.base_model.get_submodule(POOLERS[model.config.model_type])
+    return None if layer.bias.any() else layer
 
 
 def _say_first(model: Any, new: Sequence[str], logits: NDArray[np.float32]) -> None:

@@ -276,19 +276,22 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
 
 
 def default_rates(config: Any, head: str) -> tuple[float, float, str]:
-    """The learning rate at its peak, how many times as fast the head learns, and for what.
+    """The learning rate at its peak, how many times as fast the head learns, and why.
 
     0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024; 10 times that for a
     new head, but not for what a model writes with, which has been pretrained like the rest of it.
-    All of a model that has learned nothing yet learns alike: at 1e-3 if it is to write, else, because a BERT does not
-    begin to learn at that, at 3e-4.
+    All of a model that has learned nothing yet learns alike: at 1e-3 if it is to write, else at 3e-4 (a small BERT did
+    not begin to learn at 1e-3).
     """
     from ftkit import models
 
     if models.untrained(config):
-        return 1e-3 if head == "text" else 3e-4, 1.0, "a new model"
+        return 1e-3 if head == "text" else 3e-4, 1.0, "for a new model"
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
-    return float(f"{0.04 / width:.2g}"), 1.0 if head == "text" else 10.0, "this model's width"
+    rate = float(f"{0.04 / width:.2g}")
+    if head == "text":
+        return rate, 1.0, "for this model's width"
+    return rate, 10.0, "for this model's width; the head learns 10 times as fast"
 
 
 def _resolve(
@@ -303,8 +306,14 @@ def _resolve(
     usual_rate, usual_factor, why = default_rates(config, record.head)
     if rate == "auto":
         rate = usual_rate
-        inferred.append(("learning rate", f"{rate:g} (for {why})"))
-    settled = {"epochs": epochs, "learning_rate": rate, "head_factor": usual_factor if factor == "auto" else factor}
+        inferred.append(("learning rate", f"{rate:g} ({why})" if factor == "auto" else f"{rate:g}"))
+    if factor == "auto":
+        factor = usual_factor
+    elif factor != 1 and record.head == "text":
+        raise UserError(
+            f"training.head_factor is {factor:g}, and a model that writes has no new head",
+            "Leave it out: all of such a model learns alike",
+        )
     known = task.metrics(record)
     metric = training.metric or known[0]
     if metric not in known:
@@ -316,7 +325,9 @@ def _resolve(
             "model": record.base_model,
             "data": recipe.data.model_copy(update={"columns": record.columns, **found}),
             "window": recipe.window.model_copy(update={"max_length": record.max_length, "overlap": record.overlap}),
-            "training": training.model_copy(update={**settled, "metric": metric}),
+            "training": training.model_copy(
+                update={"epochs": epochs, "learning_rate": rate, "head_factor": factor, "metric": metric}
+            ),
         }
     )
     return task.resolve(resolved, record)

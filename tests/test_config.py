@@ -389,6 +389,7 @@ RECIPES = st.builds(
         config.TrainingSection,
         epochs=st.just("auto") | st.integers(1, 10**9),
         learning_rate=st.just("auto") | st.floats(1e-300, 1e300),
+        head_factor=st.just("auto") | st.floats(1e-300, 1e300),
         dropout=st.none() | st.floats(0, 0.999),
         patience=st.none() | st.integers(1, 10**6),
     ),

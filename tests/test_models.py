@@ -21,7 +21,7 @@ from ftkit.devices import Devices
 from ftkit.errors import UserError
 from ftkit.heads.labels import log_odds
 from ftkit.recipes.labelled import LabelsRecord
-from ftkit.training import begin
+from ftkit.training import begin, optimizer
 
 RECORD = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b", "c"])
 
@@ -54,19 +54,32 @@ def test_a_pooler_that_has_learned_nothing_begins_by_handing_on_the_first_token(
     model, notes = load(folder, training=True)
     assert notes == [
         "new head: classifier.bias, classifier.weight begin at random",
-        "the pooler of this model has learned nothing: it begins by handing on the first token",
+        "the pooler, which had learned nothing, begins by handing on the first token",
     ]
     pooler = model.base_model.get_submodule(layer)
     torch.testing.assert_close(pooler.weight.detach(), torch.eye(pooler.in_features))
 
-    learned = torch.randn(pooler.weight.shape)
+
+def test_the_head_alone_learns_faster(bert: Path) -> None:
+    model, _ = load(bert, training=True)
+    rates = {group["factor"]: group["params"] for group in optimizer(model, 1e-4, 0.0, 3.0).param_groups}
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)] for p in rates.pop(3.0)} >= {"classifier.weight"}
+    assert all(names[id(p)].startswith("bert.") for p in rates.pop(1.0)) and not rates
+
+
+@pytest.mark.parametrize(("labels", "bias"), [(["a", "b"], 0.1), (["a", "b", "c"], 0.0)])
+def test_a_pooler_that_has_learned_or_has_a_head_that_has_stays(bert: Path, labels: list[str], bias: float) -> None:
+    model, _ = load(bert, training=True)
+    learned = torch.randn(model.bert.pooler.dense.weight.shape)
     with torch.no_grad():
-        pooler.weight.copy_(learned)
-        pooler.bias[0] = 0.1
-    model.save_pretrained(folder)
-    model, notes = load(folder, training=True)
-    assert notes == []
-    torch.testing.assert_close(model.base_model.get_submodule(layer).weight.detach(), learned)
+        model.bert.pooler.dense.weight.copy_(learned)
+        model.bert.pooler.dense.bias[0] = bias
+    model.save_pretrained(bert)
+    record = LabelsRecord(task="classification", columns={}, head="labels", labels=labels)
+    model, notes = load(bert, training=True, record=record)
+    assert not any("pooler" in note for note in notes)
+    torch.testing.assert_close(model.bert.pooler.dense.weight.detach(), learned)
 
 
 def test_log_odds_are_those_of_the_labels_shares_and_finite() -> None:
@@ -98,7 +111,10 @@ def test_a_head_of_other_labels_is_made_anew_in_training_and_said(bert: Path, tm
         shutil.copy(path, tmp_path / "three")
     two = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b"])
     _, notes = load(tmp_path / "three", training=True, record=two)
-    assert notes[0] == "new head: classifier.bias, classifier.weight begin at random"
+    assert notes == [
+        "new head: classifier.bias, classifier.weight begin at random",
+        "the pooler, which had learned nothing, begins by handing on the first token",
+    ]
     with pytest.raises(UserError):
         load(tmp_path / "three", training=False, record=two)
     assert load(tmp_path / "three", training=False)[1] == []

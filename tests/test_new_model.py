@@ -94,11 +94,11 @@ def test_all_of_a_new_model_learns_at_a_rate_that_depends_on_whether_it_is_to_wr
 ) -> None:
     config = models.load_config(made[family][0])
     found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
-    assert found == [(3e-4, 1, "a new model"), (3e-4, 1, "a new model"), (1e-3, 1, "a new model")]
+    assert found == [(rate, 1, "for a new model") for rate in (3e-4, 3e-4, 1e-3)]
     del config.ftkit_untrained
     rate = float(f"{0.04 / config.hidden_size:.2g}")
     found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
-    assert found == [(rate, factor, "this model's width") for factor in (10, 10, 1)]
+    assert [(rate, factor) for rate, factor, _ in found] == [(rate, factor) for factor in (10, 10, 1)]
 
 
 @every_family
@@ -465,5 +465,6 @@ def test_a_new_model_learns_as_a_checkpoint_does(tmp_path: Path, family: str) ->
     done = tiny.train(data, tmp_path / "new", tmp_path / "run", "--set", "training.epochs=1", "--json")
     assert done.code == 0, done.err
     assert done.json["validation"]["scores"].keys() >= {"accuracy", "f1_macro"}
+    assert "head_factor: 1.0" in Path(done.json["run"], "recipe.yaml").read_text()
     assert Path(done.json["run"], "model/model.safetensors").is_file()
     assert Path(done.json["run"], "model/tokenizer.json").read_bytes() == (tmp_path / "new/tokenizer.json").read_bytes()

@@ -185,6 +185,13 @@ def test_models_with_codes_of_languages_are_told_them(
     assert refused.code == 2
 
 
+def test_a_head_that_is_not_there_cannot_learn_faster(checkpoint_of: CheckpointOf, data: Path, tmp_path: Path) -> None:
+    given = ("--model", checkpoint_of("t5"), "--out", tmp_path / "run", "--set", "training.head_factor=3")
+    refused = ftkit("train", data / "train.csv", *given)
+    assert refused.code == 2 and "training.head_factor is 3" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_new_model_learns_and_is_no_longer_new(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     made = ftkit(

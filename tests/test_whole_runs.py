@@ -500,7 +500,7 @@ def test_training_goes_on_with_a_new_head_for_other_labels(run_of: RunOf, tmp_pa
     done = tiny.train(data, run_of("bert").folder, tmp_path / "run", *SHORT, "--json")
 
     assert done.code == 0, done.err
-    assert done.json["training"]["notes"][0] == "new head: classifier.bias, classifier.weight begin at random"
+    assert done.json["training"]["notes"] == ["new head: classifier.bias, classifier.weight begin at random"]
     assert json.loads((tmp_path / "run/task.json").read_text())["labels"] == ["animal", "fruit"]
 
 

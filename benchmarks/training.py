@@ -1,6 +1,6 @@
 """Training: ftkit against transformers.Trainer at its defaults and at its best flags.
 
-    python -m benchmarks.training --data FOLDER [--only sst2 imdb squad multi30k] [--rows N] [--held-out N]
+    python -m benchmarks.training --data FOLDER [--only sst2 trec imdb squad multi30k] [--rows N] [--held-out N]
         [--against best] [--quick]
 
 The same model, rows, epochs and learning rate, and Trainer's defaults for the rest of the mathematics; every turn has a
@@ -43,6 +43,7 @@ class Case:
 
 CASES = {
     "sst2": Case("classification", 128, 512, 1e-4, "accuracy"),
+    "trec": Case("classification", 128, 512, 1e-4, "accuracy"),
     "imdb": Case("classification", 128, 512, 1e-4, "accuracy"),
     "squad": Case("question-answering", 384, 384, 1e-4, "f1"),
     "multi30k": Case("translation", 128, 128, 5e-4, "loss"),
@@ -191,6 +192,10 @@ def rows_of(name: str, data: Path, split: str) -> Iterator[dict[str, Any]]:
             for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 if not train or len(row["sentence"].split()) >= 16:
                     yield {"text": row["sentence"], "label": {"0": "negative", "1": "positive"}[row["label"]]}
+    elif name == "trec":
+        with (data / "trec" / ("train.csv" if train else "val.csv")).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield {"text": row["text"], "label": row["label"]}
     elif name == "imdb":
         with (data / "imdb" / ("train.csv" if train else "test.csv")).open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):

@@ -276,7 +276,7 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
 
 
 def default_rates(config: Any, head: str) -> tuple[float, float, str]:
-    """The learning rate at its peak, how many times as fast the head learns, and why.
+    """The learning rate at its peak, how many times as fast the head learns, and what the rate is for.
 
     0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024; 10 times that for a
     new head, but not for what a model writes with, which has been pretrained like the rest of it.
@@ -288,10 +288,7 @@ def default_rates(config: Any, head: str) -> tuple[float, float, str]:
     if models.untrained(config):
         return 1e-3 if head == "text" else 3e-4, 1.0, "for a new model"
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
-    rate = float(f"{0.04 / width:.2g}")
-    if head == "text":
-        return rate, 1.0, "for this model's width"
-    return rate, 10.0, "for this model's width; the head learns 10 times as fast"
+    return float(f"{0.04 / width:.2g}"), 1.0 if head == "text" else 10.0, "for this model's width"
 
 
 def _resolve(
@@ -306,9 +303,11 @@ def _resolve(
     usual_rate, usual_factor, why = default_rates(config, record.head)
     if rate == "auto":
         rate = usual_rate
-        inferred.append(("learning rate", f"{rate:g} ({why})" if factor == "auto" else f"{rate:g}"))
+        inferred.append(("learning rate", f"{rate:g} ({why})"))
     if factor == "auto":
         factor = usual_factor
+        if factor != 1:
+            inferred.append(("head", f"learns {factor:g} times as fast"))
     elif factor != 1 and record.head == "text":
         raise UserError(
             f"training.head_factor is {factor:g}, and a model that writes has no new head",

@@ -98,7 +98,7 @@ def test_all_of_a_new_model_learns_at_a_rate_that_depends_on_whether_it_is_to_wr
     del config.ftkit_untrained
     rate = float(f"{0.04 / config.hidden_size:.2g}")
     found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
-    assert [(rate, factor) for rate, factor, _ in found] == [(rate, factor) for factor in (10, 10, 1)]
+    assert found == [(rate, factor, "for this model's width") for factor in (10, 10, 1)]
 
 
 @every_family

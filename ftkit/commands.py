@@ -235,7 +235,7 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
         if split not in examples:
             continue
         known = target.work / f"{split}-outputs.npy"
-        if known.exists():
+        if known.exists() and record.head != "text":  # windows of rows with known answers are not those of others
             features = prepared.rows[split].features
             answers = task.answers(np.load(known), features, examples[split], prepared.head, record)
             counts = evaluation.reading(features, prepared.head)

@@ -483,7 +483,10 @@ class AddedColumns:
             return {self.names[0]: values[self.plain[0]]}
         if problem is None and self.format in ("json", "jsonl"):
             del values["error"]
-        return {
-            **cells,
-            **{name: values[key] for key, name in zip(self.plain, self.names, strict=True) if key in values},
-        }
+        named = {name: values[key] for key, name in zip(self.plain, self.names, strict=True) if key in values}
+        if clash := cells.keys() & named.keys():
+            raise UserError(
+                f"a row has a value under {min(clash)!r}, which the first rows lack and which the answer is to bear",
+                "Rename it in the data, or give the first row all names",
+            )
+        return {**cells, **named}

@@ -84,6 +84,10 @@ def prepare(recipe: Recipe) -> Prepared:
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=recipe.revision)
     record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    for found in examples.values():
+        if not len(found):
+            why = {reason: count for reason, count in found.counts.items() if reason != "read"}
+            raise UserError(f"none of the rows of {found.source} can be used ({_counts(why)})")
     left_out = _leave_out(examples, task.unusable(examples["train"], record))
     if "validation" not in examples:
         share = float(load.sources(recipe.data)["validation"])

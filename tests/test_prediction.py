@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftkit import prediction
+from ftkit.errors import UserError
 from tests import tiny
 from tests.conftest import Learned
 
@@ -75,3 +76,10 @@ def test_answers_are_those_of_one_part_after_the_other(
 
     assert answers[0] == answers[1]
     assert len(answers[0].splitlines()) == 100
+
+
+def test_what_a_late_row_calls_as_the_answer_is_not_overwritten() -> None:
+    added = prediction.AddedColumns.beside(["text"], ["label", "score"], "jsonl")
+    assert added.row({"text": "a"}, {"label": "x", "score": 0.5}, None) == {"text": "a", "label": "x", "score": 0.5}
+    with pytest.raises(UserError, match="a row has a value under 'label', which the first rows lack"):
+        added.row({"text": "a", "label": "mine"}, {"label": "x", "score": 0.5}, None)

@@ -58,10 +58,12 @@ def load(source: str, options: files.ReadOptions, split: str = "train", revision
     """
     if source.startswith("hub:"):
         return _load_hub(source, split, revision)
-    found, rows = open_rows(source, options)
+    found, stream = open_rows(source, options)
+    rows = list(stream)
+    columns = tuple(dict.fromkeys(itertools.chain(found.columns, *(row.cells for row in rows))))  # late keys of JSON
     paths = _line_aligned(source, options)
     digest = parallel.sha256(paths) if paths else files.sha256(source)
-    return Table(source, found.columns, list(rows), found.notes, digest)
+    return Table(source, columns, rows, found.notes, digest)
 
 
 def open_rows(

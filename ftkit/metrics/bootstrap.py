@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 2000
+LEAST_ROWS = 6  # of fewer rows even all that point one way are no evidence at 95% (sign test: 2 * 2**-5 = 0.06)
 TAIL = 0.025  # on each side of a 95% interval
 
 
@@ -82,11 +83,14 @@ def interval(scores: Floats, rows: int, bounds: tuple[float, float] = (0.0, 1.0)
 
     Resamples cannot show a mistake that no row shows. At an end of `bounds` the interval therefore
     reaches as far as the exact one of a proportion (Clopper and Pearson 1934) with no mistake in `rows`.
+    Resamples of fewer than LEAST_ROWS rows say nothing: the interval is then all that is possible.
     """
     value = float(scores[0])
     shift = 2 * (value - np.median(scores[1:]))
     low, high = np.clip(np.quantile(scores[1:], [TAIL, 1 - TAIL]) + shift, *bounds)
     least, most = bounds
+    if rows < LEAST_ROWS and least < value < most:
+        return Interval(value, least, most)
     if value == most:
         low = min(low, least + (most - least) * TAIL ** (1 / rows))
     if value == least:

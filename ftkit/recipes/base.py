@@ -33,7 +33,6 @@ class Role:
 
     name: str
     aliases: tuple[str, ...]
-    required: bool = True
 
 
 @dataclass
@@ -333,6 +332,25 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, (int, float)):
         return None if value != value else repr(value)
     return None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds no value at all: None, or the NaN that stands for it in tables of numbers."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def foreign_text(value: Any, place: str) -> str:
+    """One text that another system wrote, perhaps in a list of its own; "" where there is none.
+
+    Raises:
+        UserError: several texts, or something else than a text.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    text = text_of(value)
+    if text is None and not is_missing(value):
+        raise UserError(f"{place} has {describe_cell(value)} where one text is expected", "Write each answer as a text")
+    return text or ""
 
 
 def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequence[str], flag: str) -> dict[str, str]:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ftkit import baselines
 from ftkit.config import LabelsSection, Recipe
-from ftkit.data import load, splits
+from ftkit.data import files, load, splits
 from ftkit.data.features import Features
 from ftkit.data.files import ReadOptions, Row
+from ftkit.data.load import describe_cell
 from ftkit.errors import UserError
 from ftkit.metrics import classification
 from ftkit.recipes import labelled
@@ -24,6 +25,7 @@ from ftkit.recipes.base import (
     Examples,
     Role,
     distinct_values,
+    is_missing,
     mean_length,
     named_columns,
     show_columns,
@@ -81,7 +83,7 @@ class Classification:
     )
     roles = (
         Role("text", TEXT_NAMES),
-        Role("pair", PAIR_NAMES, required=False),
+        Role("pair", PAIR_NAMES),
         Role("label", LABEL_NAMES),
     )
 
@@ -106,7 +108,8 @@ class Classification:
         """Which column is the text, the second text, the label: as given, by name, or by content.
 
         By content: the label is the column with the fewest different values (two at least), the text
-        the one with the longest cells.
+        the one with the longest cells. The label of rows that are to be scored is not guessed so: the scores
+        would not show it.
 
         Args:
             labelled: whether a label is needed.
@@ -126,7 +129,7 @@ class Classification:
                 f"{flag.format('pair')} names it",
             )
         free = [c for c in columns if c not in found.values()]
-        if labelled and "label" not in found:
+        if labelled and "label" not in found and record is None:
             candidates = {c: len(distinct_values(rows, c)) for c in free}
             limit = max(2, min(len(rows), GUESS_ROWS) * MAX_LABELS_SHARE)
             usable = {c: n for c, n in candidates.items() if 2 <= n <= limit and c != found.get("text")}
@@ -196,7 +199,7 @@ class Classification:
         """Why a row cannot be answered: a text is missing, or there is nothing in it."""
         for role in ("text", "pair"):
             value = row.cells.get(record.columns[role]) if role in record.columns else ""
-            if value is None or isinstance(value, (list, dict)):
+            if value is None or (text_of(value) is None and not is_missing(value)):
                 return f"no {'value' if value is None else 'text'} in column {record.columns[role]}"
         return None if any(text.strip() for text in self.texts(row.cells, record.columns)) else "the text is empty"
 
@@ -204,15 +207,19 @@ class Classification:
         """The text of a row, or the two texts of a pair; a missing value is an empty text.
 
         Raises:
-            UserError: a value is a list or an object.
+            UserError: a value is no text: a list, an object, bytes, a date.
         """
         found = []
         for role in ("text", "pair"):
             if role in columns:
                 value = cells.get(columns[role])
                 text = text_of(value)
-                if text is None and isinstance(value, (list, dict)):
-                    raise UserError(f"column {columns[role]!r} holds lists or objects where a text is expected")
+                if text is None and not is_missing(value):
+                    raise UserError(
+                        f"column {columns[role]!r} holds a {type(value).__name__} where a text is expected: "
+                        f"{describe_cell(value)}",
+                        "Convert the column to text",
+                    )
                 found.append(text or "")
         return tuple(found)
 
@@ -249,6 +256,8 @@ class Classification:
             return True, settings.separator
         cells = Counter(text for value in values if (text := text_of(value)) and text.strip())
         for separator in SEPARATORS:
+            if separator == "," and all(files.NUMBER.fullmatch(cell) for cell in cells):
+                continue  # decimal commas
             joined = sum(count for cell, count in cells.items() if separator in cell)
             parts = {part.strip() for cell in cells for part in cell.split(separator)}
             alone = sum(1 for part in parts if part in cells)
@@ -278,8 +287,9 @@ class Classification:
             )
         if "-100" in names or ("-1" in names and not names <= {"-1", "0", "1"}):
             mark = "-100" if "-100" in names else "-1"
+            marked = sum(mark in label if isinstance(label, tuple) else mark == label for label in labels)
             raise UserError(
-                f"{labels.count(mark)} rows have the label {mark}, which usually marks a missing one",
+                f"{marked} rows have the label {mark}, which usually marks a missing one",
                 "Remove these rows, or give the label another name",
             )
         if len(names) > max(2, len(examples) * MAX_LABELS_SHARE):
@@ -290,7 +300,7 @@ class Classification:
             )
         if set(known) == names:
             ordered = list(known)
-        elif all(name.lstrip("-").isdecimal() for name in names):
+        elif all(name.removeprefix("-").isdecimal() for name in names):
             ordered = sorted(names, key=lambda name: (int(name), name))
         else:
             ordered = sorted(names)
@@ -349,7 +359,7 @@ class Classification:
         counts = Counter(name for label in labels for name in (label if isinstance(label, tuple) else (label,)))
         labels_of_text: dict[tuple[str, ...], set[Any]] = defaultdict(set)
         for key, label in zip(keys, labels, strict=True):
-            labels_of_text[key].add(label)
+            labels_of_text[key].add(frozenset(label) if isinstance(label, tuple) else label)
         return {
             "labels": {name: counts.get(name, 0) for name in record.labels},
             "rows_without_labels": labels.count(()),
@@ -563,10 +573,11 @@ class Classification:
             )
         column = labelled.answer_column(table)
         cells = [row.cells.get(column) for row in table.rows]
+        separator = record.separator or labelled.SEPARATOR
         given = Examples(
             source,
             [()] * len(cells),
-            [self.read_label(cell, record.separator, record.multi_label) for cell in cells],
+            [self.read_label(cell, separator, record.multi_label) for cell in cells],
         )
         self.align(given, record)
         return labelled.foreign_answers(f"column {column!r} of {source}", given.labels, record)

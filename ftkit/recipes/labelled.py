@@ -18,6 +18,7 @@ from ftkit.recipes.base import Examples, TaskRecord
 
 WORST = 20  # confident errors that are listed
 # Where answers stand in a file of answers; `label` comes last, because beside a prediction it is the reference.
+SEPARATOR = ","  # between several labels in a cell, where the training rows had lists
 ANSWER_COLUMNS = ("predicted_label", "prediction", "answer", "label")
 
 
@@ -242,7 +243,7 @@ def cells(answers: LabelAnswers, row: int, record: LabelsRecord, all_scores: boo
     label: Any = [name for name, answered in zip(record.labels, chosen, strict=True) if answered]
     score: Any = [p for p, answered in zip(rounded, chosen, strict=True) if answered]
     if flat:
-        separator = record.separator or ","
+        separator = record.separator or SEPARATOR
         label, score = separator.join(label), separator.join(map(str, score))
     return {"label": label, "score": score, **every}
 
@@ -259,6 +260,8 @@ def foreign_answers(source: str, given: Sequence[Any], record: LabelsRecord) -> 
     strange = Counter(
         name for label in given for name in (label if isinstance(label, tuple) else (label,)) if name not in index
     )
+    if not record.multi_label:
+        strange |= Counter(label for label in given if isinstance(label, tuple) and label)  # several in a list
     del strange[None]
     if strange:
         listed = ", ".join(f"{name!r} ({count} rows)" for name, count in strange.most_common(5))
@@ -267,7 +270,7 @@ def foreign_answers(source: str, given: Sequence[Any], record: LabelsRecord) -> 
             f"The labels are {', '.join(record.labels[:20])}; leave a cell empty where there is no answer",
         )
     if not record.multi_label:
-        return LabelAnswers(np.asarray([-1 if x is None else index[x] for x in given], dtype=np.int64), None)
+        return LabelAnswers(np.asarray([index[x] if x else -1 for x in given], dtype=np.int64), None)
     matrix = np.zeros((len(given), len(index)), dtype=bool)
     for row, names in enumerate(given):
         matrix[row, [index[name] for name in names]] = True

@@ -24,7 +24,7 @@ from ftkit.data.files import ReadOptions, Row
 from ftkit.errors import UserError
 from ftkit.metrics import answers as metrics
 from ftkit.metrics.bootstrap import mean_difference
-from ftkit.recipes.base import Examples, Role, TaskRecord, named_columns, show_columns, text_of
+from ftkit.recipes.base import Examples, Role, TaskRecord, foreign_text, named_columns, show_columns, text_of
 
 if TYPE_CHECKING:
     from ftkit.heads.base import Head, Rows
@@ -119,10 +119,10 @@ class QuestionAnswering:
     roles = (
         Role("question", ("question", "query", "问题", "提问")),
         Role("context", ("context", "passage", "paragraph", "document", "text", "文章", "段落", "上下文", "原文")),
-        Role("answer", ("answers", "answer", "answer_text", "答案", "回答"), required=False),
-        Role("start", ("answer_start", "start", "start_position", "答案位置"), required=False),
-        Role("id", ("id", "qid", "question_id", "编号"), required=False),
-        Role("impossible", ("is_impossible", "impossible"), required=False),
+        Role("answer", ("answers", "answer", "answer_text", "答案", "回答")),
+        Role("start", ("answer_start", "start", "start_position", "答案位置")),
+        Role("id", ("id", "qid", "question_id", "编号")),
+        Role("impossible", ("is_impossible", "impossible")),
     )
 
     # Reading.
@@ -621,7 +621,7 @@ class QuestionAnswering:
                     f"{source} has no column named answer; it has {', '.join(table.columns)}",
                     "Rename the column that holds the answers, or give the official JSON: {id: answer}",
                 )
-            texts = [text_of(row.cells.get(column)) or "" for row in table.rows]
+            texts = [foreign_text(row.cells.get(column), f"{source}, row {row.number},") for row in table.rows]
             names = [str(row.cells.get("id")) for row in table.rows] if "id" in table.columns else examples.ids
             if names == examples.ids and len(texts) == len(examples):
                 return QuestionAnswers([[] for _ in texts], None, texts)
@@ -721,7 +721,7 @@ def _whole_number(value: Any, place: str) -> int | None:
         number = float(value)
         if number == int(number):
             return int(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise UserError(f"{place}: the answer's start {value!r} is no whole number", "Give its first character, from 0")
 

@@ -26,7 +26,7 @@ from ftkit.data.files import ReadOptions, Row
 from ftkit.errors import UserError
 from ftkit.languages import Language
 from ftkit.metrics import translation as metrics
-from ftkit.recipes.base import Examples, TaskRecord, mean_length, show_columns, text_of
+from ftkit.recipes.base import Examples, TaskRecord, foreign_text, mean_length, show_columns, text_of
 
 if TYPE_CHECKING:
     from ftkit.heads.base import Rows
@@ -98,7 +98,10 @@ class Translation:
     def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
         """Languages that are asked for, or two columns named by languages."""
         asked = recipe.languages.source is not None or recipe.languages.targets is not None
-        return asked or len(_language_columns(columns, rows)) >= 2
+        if asked or "label" in recipe.data.columns:
+            return asked
+        named = _language_columns(columns, rows).values()
+        return sum(_holds_words(column, rows) for column in named) >= 2
 
     def columns(
         self,
@@ -576,7 +579,7 @@ class Translation:
                 "Give one translation a row, in the order of the data",
             )
         texts = [
-            text_of(by_row[number].cells.get(named[code])) or ""
+            foreign_text(by_row[number].cells.get(named[code]), f"{source}, row {by_row[number].number},")
             for number, code in zip(examples.rows, examples.languages, strict=True)
         ]
         return Translations(texts, None, np.zeros(len(texts), dtype=bool), list(record.targets))
@@ -622,6 +625,12 @@ def _language_columns(columns: Sequence[str], rows: Sequence[Row], also: Sequenc
         if name.casefold() not in AMBIGUOUS or _code(name) in also or 2 * words > len(cells):
             found.setdefault(_code(name), column)
     return found
+
+
+def _holds_words(column: str, rows: Sequence[Row]) -> bool:
+    """Whether most of a column's first cells have letters; a column `ts` may also hold times, `hr` hours."""
+    cells = [text_of(row.cells.get(column)) or "" for row in rows[:PEEK]]
+    return 2 * sum(any(map(str.isalpha, cell)) for cell in cells) > len(cells)
 
 
 def _unnamed(columns: Sequence[str]) -> list[str]:
@@ -778,7 +787,11 @@ def _means(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _worst_errors(answers: Translations, examples: Examples) -> list[dict[str, Any]]:
     """Translations that differ from their references and were written with most confidence: where they stand."""
-    wrong = [i for i, references in enumerate(examples.labels) if answers.texts[i].strip() not in references]
+    wrong = [
+        i
+        for i, references in enumerate(examples.labels)
+        if answers.texts[i].strip() not in {reference.strip() for reference in references}
+    ]
     if answers.scores is not None:
         wrong.sort(key=lambda i: -float(answers.scores[i]))  # type: ignore[index]
     return [

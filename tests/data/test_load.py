@@ -286,3 +286,12 @@ def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_cell_in_a_message_is_short_and_on_one_line(value: Any, shown: str) -> None:
     assert load.describe_cell(value) == shown
+
+
+def test_names_that_only_late_rows_have_are_columns_too(tmp_path: Path) -> None:
+    path = tmp_path / "late.jsonl"
+    early = '{"text": "' + "a" * 100 + '"}\n'
+    path.write_text(early * 20_000 + '{"text": "b", "is_impossible": true}\n', encoding="utf-8")
+    found = load.load(str(path), ReadOptions())
+    assert found.columns == ("text", "is_impossible")
+    assert found.rows[-1].cells == {"text": "b", "is_impossible": True}

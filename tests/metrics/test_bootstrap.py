@@ -56,6 +56,12 @@ def test_no_mistake_seen_is_no_proof_of_perfection() -> None:
     assert wrong.high == pytest.approx(0.16843, abs=1e-5)
 
 
+def test_very_few_rows_are_no_evidence() -> None:
+    few, enough = mean_difference(np.full(5, 0.9), np.zeros(5)), mean_difference(np.full(6, 0.9), np.zeros(6))
+    assert (few.low, few.high) == (-1.0, 1.0)
+    assert enough.low > 0
+
+
 def test_scores_of_other_bounds() -> None:
     found = mean_interval(np.full(20, 100.0), bounds=(0.0, 100.0))
     assert (found.value, found.high) == (100.0, 100.0)

@@ -204,12 +204,12 @@ def test_chinese_words_are_characters_for_ter() -> None:
 
 
 def test_report_is_json_with_every_score_inside_its_interval() -> None:
-    report = score(HYPOTHESES, singly(ENGLISH), "en", seed=3)
+    report = score(HYPOTHESES * 2, singly(ENGLISH * 2), "en", seed=3)
     assert json.loads(json.dumps(report)) == report
-    assert (report["n"], tuple(report["scores"])) == (5, SCORES)
+    assert (report["n"], tuple(report["scores"])) == (10, SCORES)
     assert all(found["low"] < found["value"] < found["high"] for found in report["scores"].values())
-    assert report == score(HYPOTHESES, singly(ENGLISH), "en", seed=3)
-    assert report["scores"] != score(HYPOTHESES, singly(ENGLISH), "en", seed=4)["scores"]
+    assert report == score(HYPOTHESES * 2, singly(ENGLISH * 2), "en", seed=3)
+    assert report["scores"] != score(HYPOTHESES * 2, singly(ENGLISH * 2), "en", seed=4)["scores"]
 
 
 def test_the_interval_of_accuracy_is_that_of_a_mean() -> None:
@@ -308,7 +308,7 @@ def test_a_difference_is_paired_and_has_a_sign() -> None:
 
 
 def test_a_system_does_not_differ_from_itself() -> None:
-    found = difference(HYPOTHESES, HYPOTHESES, singly(ENGLISH), "en", "ter")
+    found = difference(HYPOTHESES * 2, HYPOTHESES * 2, singly(ENGLISH * 2), "en", "ter")
     assert found == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +238,16 @@ def test_case_29_rows_without_the_text_are_refused_with_their_lines() -> None:
 
 
 def test_a_list_is_no_text() -> None:
-    with pytest.raises(UserError, match="column 'text' holds lists or objects where a text is expected"):
+    with pytest.raises(UserError, match=r"column 'text' holds a list where a text is expected: \['a'\]"):
         TASK.examples("a.jsonl", table(text=[["a"]], label=["x"]), RECORD)
+
+
+@pytest.mark.parametrize("value", [b"bytes", datetime.date(2026, 1, 2), Decimal("1.5"), {"a": 1}])
+def test_cells_that_are_no_texts_are_refused_or_marked(value: Any) -> None:
+    rows = table(text=[value], label=["x"])
+    with pytest.raises(UserError, match=f"holds a {type(value).__name__} where a text is expected"):
+        TASK.examples("a.parquet", rows, RECORD)
+    assert TASK.problem(rows[0], RECORD) == "no text in column text"
 
 
 def test_examples_know_where_they_stand() -> None:
@@ -335,6 +345,25 @@ def test_an_empty_cell_among_several_labels_is_the_empty_set() -> None:
     labels, label_map = read(["red", "", "red,blue", "blue", None])
     assert labels == [("red",), (), ("red", "blue"), ("blue",), ()]
     assert label_map.names == ("blue", "red")
+
+
+def test_decimal_commas_separate_no_labels() -> None:
+    labels, label_map = read(["1", "1,5", "2", "2,5", "5", "1,5"] * 3)
+    assert (labels[1], label_map.multi_label) == ("1,5", False)
+
+
+def test_a_double_minus_is_no_number() -> None:
+    assert read(["--1", "2", "--1", "2"])[1].names == ("--1", "2")
+
+
+def test_marks_of_missing_labels_are_counted_within_lists_too() -> None:
+    assert refusal([["a"], ["b", "-100"], ["a", "b"], ["-100"]]).startswith("2 rows have the label -100")
+
+
+def test_the_same_labels_in_another_order_are_no_conflict() -> None:
+    record = replace(RECORD, labels=["a", "b"], multi_label=True)
+    same = Examples("a.csv", [("x",), ("x",)], [("a", "b"), ("b", "a")], [1, 2], [2, 3])
+    assert TASK.split_facts(same, [("x",), ("x",)], record)["conflicting_rows"] == 0
 
 
 def test_a_separator_that_is_named_is_used() -> None:
@@ -443,6 +472,38 @@ def test_case_29_missing_labels_are_refused_with_their_count_and_lines() -> None
         "7 of 9 rows of test.csv have no label (test.csv:3, test.csv:5, test.csv:6, test.csv:7, test.csv:8)\n"
         "Fill in or remove these rows; `ftkit predict` answers rows without labels"
     )
+
+
+# Other systems.
+
+
+def test_labels_that_were_written_to_a_table_are_read_back(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('label\n"a,b"\na\n', encoding="utf-8")
+    record = replace(RECORD, labels=["a", "b"], multi_label=True, separator=None)
+    truth = examples_of([("a",), ("b",)])
+    assert TASK.foreign_answers(str(tmp_path / "x.csv"), ReadOptions(), truth, record).chosen.tolist() == [
+        [True, True],
+        [True, False],
+    ]
+
+
+def test_lists_are_answers_where_they_hold_one_label(tmp_path: Path) -> None:
+    record, truth = replace(RECORD, labels=["a", "b"]), examples_of(["a", "b"])
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"label": ["b"]}\n{"label": []}\n', encoding="utf-8")
+    assert TASK.foreign_answers(str(path), ReadOptions(), truth, record).chosen.tolist() == [1, -1]
+    path.write_text('{"label": ["b"]}\n{"label": ["a", "b"]}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of the labels: \('a', 'b'\) \(1 rows\)"):
+        TASK.foreign_answers(str(path), ReadOptions(), truth, record)
+
+
+def test_the_label_of_rows_to_be_scored_is_not_guessed() -> None:
+    rows = table(text=["a text"] * 9, verified=["0", "1", "0"] * 3, gold=["1", "0", "1"] * 3)
+    assert TASK.columns({}, ["text", "verified", "gold"], rows)["label"] == "verified"
+    with pytest.raises(UserError, match="no label column was found"):
+        TASK.columns({}, ["text", "verified", "gold"], rows, record=RECORD)
+    found = TASK.columns({"label": "gold"}, ["text", "verified", "gold"], rows, record=RECORD)
+    assert found == {"text": "text", "label": "gold"}
 
 
 # Thresholds.

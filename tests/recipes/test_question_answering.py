@@ -176,6 +176,7 @@ def test_brackets_may_be_an_answer() -> None:
         ({"answers": {"text": ["Bob"], "answer_start": [1, 2]}}, "a.csv, line 2: 1 answers and 2 starts"),
         ({"answers": ["Bob"], "start": [1, 2]}, "a.csv, line 2: 1 answers and 2 starts"),
         ({"answers": "Bob", "start": "eight"}, "a.csv, line 2: the answer's start 'eight' is no whole number"),
+        ({"answers": "Bob", "start": "inf"}, "a.csv, line 2: the answer's start 'inf' is no whole number"),
         ({"answers": "Bob", "start": 1.5}, "a.csv, line 2: the answer's start 1.5 is no whole number"),
     ],
 )
@@ -575,6 +576,7 @@ def test_answers_of_other_systems_are_joined_by_id_or_by_order(tmp_path: Path) -
     assert foreign(tmp_path, "p.csv", "prediction,x\nBob,1\nAnn,2\n", "a", "b") == ["Bob", "Ann"]
     assert foreign(tmp_path, "p.csv", "id,answer\na,Bob\na,Ann\n", "a", "a") == ["Bob", "Ann"]
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": null}\n', "a") == [""]
+    assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": ["Bob"]}\n', "a") == ["Bob"]
 
 
 @pytest.mark.parametrize(
@@ -584,6 +586,11 @@ def test_answers_of_other_systems_are_joined_by_id_or_by_order(tmp_path: Path) -
         ("p.csv", "id,answer\na,Bob\nc,Ann\n", "p.csv has no answer to 1 of 2 questions, for example b"),
         ("p.csv", "id,answer\na,Bob\na,Ann\nb,x\n", "p.csv answers a 2 times"),
         ("p.csv", "answer,x\nBob,1\n", "p.csv has 1 answers for the 2 questions of a.csv"),
+        (
+            "p.jsonl",
+            '{"id": "a", "answer": "x"}\n{"id": "b", "answer": {"text": "x"}}\n',
+            "p.jsonl, row 2, has {'text': 'x'} where one text is expected",
+        ),
         ("p.csv", "id,text\na,Bob\nb,Ann\n", "p.csv has no column named answer; it has id, text"),
     ],
 )

@@ -15,7 +15,7 @@ from ftkit.data.files import ReadOptions, Row
 from ftkit.data.load import Table
 from ftkit.errors import UserError
 from ftkit.recipes.base import Examples
-from ftkit.recipes.translation import Translation, TranslationRecord, Translations, _templates
+from ftkit.recipes.translation import Translation, TranslationRecord, Translations, _templates, _worst_errors
 
 TASK = Translation()
 
@@ -124,10 +124,17 @@ def test_a_file_to_predict_needs_the_source_alone() -> None:
 
 
 def test_a_file_is_recognised_by_two_languages_or_by_what_is_asked() -> None:
-    assert TASK.recognises(Recipe(), ["en", "de"], [])
+    words = [Row(1, 1, {"en": "hello", "de": "hallo", "id": "a1", "text": "hello", "label": "x"})]
+    assert TASK.recognises(Recipe(), ["en", "de"], words)
     assert TASK.recognises(recipe(source="en"), ["a", "b"], [])
-    assert not TASK.recognises(Recipe(), ["id", "en"], [])
-    assert not TASK.recognises(Recipe(), ["text", "label"], [])
+    assert not TASK.recognises(Recipe(), ["id", "en"], words)
+    assert not TASK.recognises(Recipe(), ["text", "label"], words)
+    assert not TASK.recognises(Recipe(data={"columns": {"label": "de"}}), ["en", "de"], words)
+
+
+def test_numbers_under_the_codes_of_languages_are_no_translations() -> None:
+    rows = [Row(n, n, {"text": "a b", "label": "x", "ts": 1700000000 + n, "hr": str(n)}) for n in range(1, 9)]
+    assert not TASK.recognises(Recipe(), ["text", "label", "ts", "hr"], rows)
 
 
 def test_a_source_column_whose_language_is_unknown_is_asked_about() -> None:
@@ -255,6 +262,17 @@ def test_another_systems_lines_are_taken_in_order(tmp_path: Any) -> None:
     path.write_text("eins\n")
     with pytest.raises(UserError, match="1 translations for the 2 rows"):
         TASK.foreign_answers(str(path), ReadOptions(), examples, record())
+    path = tmp_path / "theirs.jsonl"
+    path.write_text('{"de": ["eins"]}\n{"de": "zwei"}\n')
+    assert TASK.foreign_answers(str(path), ReadOptions(), examples, record()).texts == ["eins", "zwei"]
+    path.write_text('{"de": ["eins", "ein"]}\n{"de": "zwei"}\n')
+    with pytest.raises(UserError, match=r"row 1, has .* where one text is expected"):
+        TASK.foreign_answers(str(path), ReadOptions(), examples, record())
+
+
+def test_blanks_around_a_reference_make_no_error() -> None:
+    examples = TASK.examples("f", rows({"en": "one", "de": " eins "}, {"en": "two", "de": "zwo"}), record())
+    assert [error["position"] for error in _worst_errors(answered(("de",), "eins", "zwei"), examples)] == [1]
 
 
 def test_a_file_without_a_training_says_its_languages_by_its_columns() -> None:

@@ -126,7 +126,7 @@ class TrainingSection(Section):
     batch_size: Count = Field(32, description="rows of one optimizer update, over all processes")
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = Field("auto", description="at its peak")
     head_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Auto = Field(
-        "auto", description="the new head learns so many times as fast as the body (default: 10; 1 in a new model)"
+        "auto", description="the new head learns so many times as fast as the body (default: 10; in a new model 1)"
     )
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="decay after the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of the updates, 0 to 1")

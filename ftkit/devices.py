@@ -19,8 +19,10 @@ import torch
 from ftkit.errors import UserError
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
-# How torch's own allocator, oneDNN and C++ say that there is no memory.
-NO_MEMORY = re.compile(r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc")
+# How torch's own allocators, oneDNN, CUDA's libraries and C++ say that there is no memory.
+NO_MEMORY = re.compile(
+    r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc|out of memory|_ALLOC_FAILED"
+)
 MOST_APART = 8  # beyond which Python itself, one thread at a time, would hold the others up
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 

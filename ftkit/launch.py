@@ -204,7 +204,8 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
         if code == 128 + signal.SIGKILL:
             raise UserError(
                 "a process of this job was killed (signal 9), often because the machine's memory was full",
-                "Go on with fewer processes, or smaller micro-batches: --set hardware.tokens_per_microbatch=1024",
+                "Go on with fewer processes"
+                + (", or --set hardware.tokens_per_microbatch=1024" if job["verb"] == "fit" else ""),
             )
         if code:
             raise SystemExit(code)

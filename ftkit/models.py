@@ -12,7 +12,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -101,6 +101,14 @@ def window_limit(config: Any, tokenizer: Any) -> int | None:
     return min(limits, default=None)
 
 
+class Loaded(NamedTuple):
+    """A model, notes about it, and the names of the parameters of a new head, which begin at random."""
+
+    model: Any
+    notes: list[str]
+    new: frozenset[str] = frozenset()
+
+
 def load_model(
     folder: Path,
     config: Any,
@@ -112,8 +120,8 @@ def load_model(
     dropout: float | None = None,
     allow_pickle: bool = False,
     first_logits: NDArray[np.float32] | None = None,
-) -> tuple[Any, list[str]]:
-    """A model in fp32 with the head that a record names, and notes on what was new in it.
+) -> Loaded:
+    """A model in fp32 with the head that a record names, and what was new in it.
 
     In training a missing or mismatched head is made anew (seeded) and said so. Otherwise every
     parameter has to be in the checkpoint.
@@ -142,7 +150,7 @@ def load_model(
     if record.head == "text" and family(config) == "encoder":
         if not training:
             raise UserError(f"{folder} is an encoder without a decoder: it was not trained to write")
-        return _coupled(folder, config, tokenizer, not pickled, dropout)
+        return Loaded(*_coupled(folder, config, tokenizer, not pickled, dropout))
     model, info = _from_pretrained(auto_class, folder, config, training, not pickled)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     notes = [f"weights read from a pickle in {folder}, as allowed: tensors only, no code"] if pickled else []
@@ -171,7 +179,7 @@ def load_model(
         del model.config.ftkit_untrained
         notes.append("a new model: all of it begins at random")
     model.config.pad_token_id = tokenizer.pad_token_id
-    return model, notes
+    return Loaded(model, notes, frozenset(missing))
 
 
 # Whose classifiers read the tanh of what this layer makes of the first token; others have one and do not read it.
@@ -179,7 +187,6 @@ POOLERS = {
     "albert": "pooler",
     "bert": "pooler.dense",
     "ernie": "pooler.dense",
-    "fnet": "pooler.dense",
     "megatron-bert": "pooler.dense",
     "rembert": "pooler.dense",
     "roc_bert": "pooler.dense",
@@ -301,7 +308,37 @@ def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool, dropout: flo
     return model, notes
 
 
+# Whose answer to a row depends on how far the rows beside it are padded: what stands there is read as text.
+READING_PADDING = ("fnet", "xlnet")
+
+
+def check_precision(config: Any, precision: str) -> None:
+    """Refuses what a family cannot compute in.
+
+    Raises:
+        UserError: T5 in fp16.
+    """
+    if precision == "fp16" and config.model_type in ("t5", "mt5"):
+        raise UserError("T5 overflows in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
+
+
+def has_head(config: Any, record: Any) -> bool:
+    """Whether a checkpoint says that it has learned such answers before: the same head, for as many labels."""
+    try:
+        wanted = _auto_class(record.head, config)._model_mapping[type(config)]
+    except KeyError:
+        return False
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+    as_many = record.head != "labels" or config.num_labels == len(record.labels)
+    return as_many and any(kind.__name__ in (config.architectures or ()) for kind in kinds)
+
+
 def _auto_class(head: str, config: Any) -> Any:
+    if config.model_type in READING_PADDING:
+        raise UserError(
+            f"the answers of {config.model_type} models to a row depend on the rows beside it",
+            "Use a BERT, RoBERTa, GPT-2, Llama, T5 or BART checkpoint",
+        )
     if head == "labels":
         return transformers.AutoModelForSequenceClassification
     if head == "spans":
@@ -360,7 +397,9 @@ def _from_pretrained(
 def freeze(model: Any, part: str) -> None:
     """Makes the embeddings, or all but the head, keep their values."""
     if part == "embeddings":
-        model.get_input_embeddings().requires_grad_(False)
+        coupled = isinstance(model, transformers.EncoderDecoderModel)
+        for each in (model.encoder, model.decoder) if coupled else (model,):
+            each.get_input_embeddings().requires_grad_(False)
     elif part == "backbone":
         model.base_model.requires_grad_(False)
 

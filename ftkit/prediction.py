@@ -41,6 +41,10 @@ TOKENS_PER_BATCH = {"cpu": 1536, "mps": 8192, "cuda": 65536}  # padded tokens th
 MANY_BATCHES = 8  # from which on a full last one costs little
 
 
+class NotFinite(UserError):
+    """What a model says of some rows is NaN or infinite, and no answer."""
+
+
 def row_outputs(
     model: Any,
     head: Head,
@@ -57,6 +61,7 @@ def row_outputs(
 
     Raises:
         Stopped: on every process, once any of them was asked to stop.
+        NotFinite: on every process, where the model's numbers are NaN or infinite.
     """
     found: NDArray[np.float32] | None = None  # (windows, ...), made when the first batch shows its shape
 
@@ -75,6 +80,13 @@ def row_outputs(
     if found is None:
         return np.zeros((0, 0), dtype=np.float32)
     devices.sum([torch.from_numpy(found)])  # in place
+    broken = len(found) - int(np.isfinite(found.reshape(len(found), -1)).all(axis=1).sum())
+    if broken:
+        raise NotFinite(
+            f"the model's answers to {broken:,} of {len(found):,} windows are no finite numbers "
+            f"(in {devices.precision})",
+            "Use --precision fp32" if devices.precision != "fp32" else "The model is broken: train it again",
+        )
     return head.row_outputs(found, features)
 
 
@@ -419,7 +431,8 @@ def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
     """A run's head and model, ready to answer."""
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)
-    model, _ = models.load_model(run.model, config, tokenizer, record, training=False)
+    models.check_precision(config, devices.precision)
+    model = models.load_model(run.model, config, tokenizer, record, training=False).model
     model.to(devices.device)
     fast.prepare(model, devices.device)
     return recipes.find(record.task).head(record, tokenizer), model

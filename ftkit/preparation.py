@@ -99,6 +99,8 @@ def prepare(recipe: Recipe) -> Prepared:
     for split, found in examples.items():
         features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
         rows[split] = Rows(features, *task.targets(found, features, head, record))
+        if split == "validation" and record.head == "text":
+            _check_validation(rows[split], record, inferred)
         if split == "train" and (lost := _lost(rows[split], task, record)):
             left_out |= {reason: len(numbers) for reason, numbers in lost.items()}
             gone = {number for numbers in lost.values() for number in numbers}
@@ -194,6 +196,22 @@ def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) ->
     return dict(reasons)
 
 
+def _check_validation(rows: Rows, record: Any, inferred: list[tuple[str, str]]) -> None:
+    """Tells of validation rows that have no loss.
+
+    Raises:
+        UserError: none has one.
+    """
+    without = int((rows.weights == 0).sum())
+    if without == len(rows.weights):
+        raise UserError(
+            f"none of the {without} validation rows fits into a window of {record.max_length} tokens",
+            "Use longer windows (--set window.max_length=512), or other rows: --validation FILE",
+        )
+    if without:
+        inferred.append(("validation loss", f"without {without} rows that a window of {record.max_length} cannot hold"))
+
+
 def _lost(rows: Rows, task: Task, record: Any) -> dict[str, list[int]]:
     """Training rows that their windows make useless: reason -> positions."""
     long = task.too_long(rows.features, record)
@@ -248,6 +266,7 @@ def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
     """The cache folder named by everything that the features depend on."""
     settings = {name: value for name, value in vars(head).items() if name != "tokenizer"}
     digest = hashlib.sha256(json.dumps([FEATURES_VERSION, type(head).__name__, settings], default=repr).encode())
+    digest.update(json.dumps(head.tokenizer.special_tokens_map, default=str, sort_keys=True).encode())
     digest.update(head.tokenizer.backend_tokenizer.to_str().encode() if head.tokenizer.is_fast else b"")
     if not head.tokenizer.is_fast:
         for path in sorted(model_folder.glob("*")):
@@ -279,20 +298,22 @@ def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
     return features, folder
 
 
-def default_rates(config: Any, head: str) -> tuple[float, float, str]:
+def default_rates(config: Any, record: Any) -> tuple[float, float, str]:
     """The learning rate at its peak, how many times as fast the head learns, and what the rate is for.
 
     0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024; 10 times that for a
-    new head, but not for what a model writes with, which has been pretrained like the rest of it.
+    new head, but not for one that has learned before, nor for what a model writes with, which has been pretrained.
     All of a model that has learned nothing yet learns alike: at 1e-3 if it is to write, else at 3e-4 (a small BERT did
     not begin to learn at 1e-3).
     """
     from ftkit import models
 
     if models.untrained(config):
-        return 1e-3 if head == "text" else 3e-4, 1.0, "for a new model"
-    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
-    return float(f"{0.04 / width:.2g}"), 1.0 if head == "text" else 10.0, "for this model's width"
+        return 1e-3 if record.head == "text" else 3e-4, 1.0, "for a new model"
+    part = getattr(config, "decoder", None) or config  # of an encoder coupled with a decoder
+    width = getattr(part, "hidden_size", None) or getattr(part, "d_model", None) or 768
+    new = record.head != "text" and not models.has_head(config, record)
+    return float(f"{0.04 / width:.2g}"), 10.0 if new else 1.0, "for this model's width"
 
 
 def _resolve(
@@ -304,7 +325,7 @@ def _resolve(
     if epochs == "auto":
         epochs, why = task.default_epochs(rows, training.batch_size, record)
         inferred.append(("epochs", f"{epochs} ({why})"))
-    usual_rate, usual_factor, why = default_rates(config, record.head)
+    usual_rate, usual_factor, why = default_rates(config, record)
     if rate == "auto":
         rate = usual_rate
         inferred.append(("learning rate", f"{rate:g} ({why})"))
@@ -316,6 +337,11 @@ def _resolve(
         raise UserError(
             f"training.head_factor is {factor:g}, and a model that writes has no new head",
             "Leave it out: all of such a model learns alike",
+        )
+    if training.freeze == "backbone" and record.head == "text":
+        raise UserError(
+            "training.freeze=backbone leaves nothing of a model that writes to learn",
+            "Leave it out, or --set training.freeze=embeddings",
         )
     known = task.metrics(record)
     metric = training.metric or known[0]

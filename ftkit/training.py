@@ -30,7 +30,7 @@ from ftkit.devices import Devices, out_of_memory
 from ftkit.errors import UserError
 from ftkit.heads.base import Head, Rows
 from ftkit.heads.labels import log_odds
-from ftkit.prediction import mean_loss, row_outputs
+from ftkit.prediction import NotFinite, mean_loss, row_outputs
 from ftkit.progress import Progress
 from ftkit.recipes.base import Examples
 from ftkit.run import Run
@@ -55,6 +55,7 @@ class Fitting:
     recipe: Recipe
     devices: Devices
     rows: Rows
+    new: frozenset[str] = frozenset()  # the parameters that began at random; see `optimizer`
     epochs: int = field(init=False)
     total_updates: int = field(init=False)
     widths: plan.Ints = field(init=False)  # (windows,) to which they are padded
@@ -74,7 +75,7 @@ class Fitting:
         self.total_updates = self.epochs * -(-self.rows.features.rows // training.batch_size)
         self.token_budget = TOKENS_PER_MICROBATCH[self.devices.device.type] if budget == "auto" else budget
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, training.head_factor)
+        self.optimizer = optimizer(self.model, self.peak_rate, training.weight_decay, training.head_factor, self.new)
         self.scaler = torch.amp.GradScaler(self.devices.device.type, enabled=self.devices.precision == "fp16")
         fast.forget_gradients(self.model)
 
@@ -232,19 +233,20 @@ class Fitting:
         )
 
 
-def optimizer(model: Any, rate: float, weight_decay: float, head_factor: float) -> torch.optim.Optimizer:
+def optimizer(
+    model: Any, rate: float, weight_decay: float, head_factor: float, new: frozenset[str]
+) -> torch.optim.Optimizer:
     """Fused AdamW (Loshchilov and Hutter, 2019); vectors and embeddings do not decay.
 
-    Parameters outside the pretrained body, which begin at random, learn `head_factor` times as fast; each
-    group's `factor` says so to the schedule.
+    The parameters named in `new`, a head that begins at random, learn `head_factor` times as fast; each group's
+    `factor` says so to the schedule.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    body = {id(p) for p in model.base_model.parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for p in model.parameters():
+    for name, p in model.named_parameters():
         if p.requires_grad:
             decay = weight_decay if p.ndim >= 2 and id(p) not in embeddings else 0.0
-            groups.setdefault((1.0 if id(p) in body else head_factor, decay), []).append(p)
+            groups.setdefault((head_factor if name in new else 1.0, decay), []).append(p)
     listed = [
         {"params": parameters, "weight_decay": decay, "factor": factor}
         for (factor, decay), parameters in groups.items()
@@ -373,8 +375,12 @@ class Course:
                 scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}
             else:
                 budget = self.fitting.token_budget if self.fitting.short_of_memory else None
-                outputs = row_outputs(model, head, self.validation.features, self.devices, budget, stop=self.stop)
-                scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
+                try:
+                    outputs = row_outputs(model, head, self.validation.features, self.devices, budget, stop=self.stop)
+                    scores = task.quick_scores(outputs, self.validation, self.examples, head, self.record)
+                except NotFinite as error:
+                    self.progress.line(str(error))
+                    scores = {self.metric: float("nan")}
         self.log.write({"evaluation": epoch + 1, "update": self.fitting.done, **scores})
         improved = self.judge(epoch, -scores["loss"] if self.metric == "loss" else scores[self.metric], outputs)
         shown = f"{self.metric} {scores[self.metric]:.4f}" + (" (best so far)" if improved else "")
@@ -639,10 +645,9 @@ def forecast(prepared: Any) -> dict[str, float]:
 def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
     model_config = models.load_config(model_folder, recipe.allow_pickle)
-    if devices.precision == "fp16" and model_config.model_type in ("t5", "mt5"):
-        raise UserError("T5 overflows in fp16", "--precision fp32, or bf16 on GPUs from Ampere")
+    models.check_precision(model_config, devices.precision)
     tokenizer = models.load_tokenizer(model_folder, model_config)
-    model, notes = models.load_model(
+    model, notes, new = models.load_model(
         model_folder,
         model_config,
         tokenizer,
@@ -655,12 +660,17 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
     )
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"models of type {model_config.model_type} cannot compute activations anew",
+                "Leave out hardware.gradient_checkpointing; shorter windows take less memory too",
+            )
+        model.activation_checkpointing_enable()
     if recipe.hardware.shard:
         sharding.shard(model, devices)
     model.to(devices.device)
     fast.prepare(model, devices.device)
-    return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows), notes
+    return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows, new), notes
 
 
 def save_rows(rows: Rows, folder: Path, split: str) -> None:

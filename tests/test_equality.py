@@ -27,7 +27,7 @@ from ftkit.devices import Devices
 from ftkit.heads import windows
 from ftkit.heads.base import Rows
 from ftkit.heads.labels import LabelsHead
-from ftkit.prediction import load_head, row_outputs
+from ftkit.prediction import NotFinite, load_head, row_outputs
 from ftkit.run import Run
 from tests import tiny
 from tests.conftest import Learned
@@ -281,6 +281,14 @@ def test_parts_of_a_file_of_different_sizes_bring_no_new_shapes_of_batches(
     assert len(shapes) == len(widths) > 5
     for part in answers[1:]:
         check_same_answers(head, part, answers[0][: len(part)])
+
+
+def test_numbers_that_are_none_are_no_answers(run_of: Callable[[str], Learned]) -> None:
+    head, model = opened(run_of("bert").folder)
+    with torch.no_grad():
+        model.classifier.bias[0] = torch.nan
+    with pytest.raises(NotFinite, match=r"answers to 5 of 5 windows are no finite numbers \(in fp32\)"):
+        row_outputs(model, head, head.encode(undecided(5, 0)), CPU)
 
 
 # Batches side by side

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from ftkit import models
@@ -20,6 +21,7 @@ from ftkit.config import Recipe
 from ftkit.devices import Devices
 from ftkit.errors import UserError
 from ftkit.heads.labels import log_odds
+from ftkit.preparation import default_rates
 from ftkit.recipes.labelled import LabelsRecord
 from ftkit.training import begin, optimizer
 
@@ -36,9 +38,10 @@ def load(
 ) -> tuple[Any, list[str]]:
     config = models.load_config(folder, allow_pickle)
     tokenizer = models.load_tokenizer(folder, config)
-    return models.load_model(
+    loaded = models.load_model(
         folder, config, tokenizer, record, training=training, dropout=dropout, allow_pickle=allow_pickle
     )
+    return loaded.model, loaded.notes
 
 
 def test_a_missing_head_is_made_anew_in_training_and_said(checkpoint_of: Callable[[str], Path]) -> None:
@@ -61,12 +64,62 @@ def test_a_pooler_that_has_learned_nothing_begins_by_handing_on_the_first_token(
     torch.testing.assert_close(pooler.weight.detach(), torch.eye(pooler.in_features))
 
 
-def test_the_head_alone_learns_faster(bert: Path) -> None:
-    model, _ = load(bert, training=True)
-    rates = {group["factor"]: group["params"] for group in optimizer(model, 1e-4, 0.0, 3.0).param_groups}
+def factors(folder: Path) -> dict[float, set[str]]:
+    """How many times as fast which parameters learn, where a new head is to learn 3 times as fast."""
+    config = models.load_config(folder)
+    model, _, new = models.load_model(folder, config, models.load_tokenizer(folder, config), RECORD, training=True)
     names = {id(p): name for name, p in model.named_parameters()}
-    assert {names[id(p)] for p in rates.pop(3.0)} >= {"classifier.weight"}
-    assert all(names[id(p)].startswith("bert.") for p in rates.pop(1.0)) and not rates
+    groups = optimizer(model, 1e-4, 0.0, 3.0, new).param_groups
+    return {group["factor"]: {names[id(p)] for p in group["params"]} for group in groups}
+
+
+def test_a_new_head_alone_learns_faster_and_one_that_has_learned_before_does_not(bert: Path, tmp_path: Path) -> None:
+    found = factors(bert)
+    assert found.pop(3.0) == {"classifier.weight", "classifier.bias"}
+    assert all(name.startswith("bert.") for name in found.pop(1.0)) and not found
+    load(bert, training=True)[0].save_pretrained(tmp_path / "learned")
+    for path in bert.glob("tokenizer*"):
+        shutil.copy(path, tmp_path / "learned")
+    assert set(factors(tmp_path / "learned")) == {1.0}
+
+
+def test_it_is_known_beforehand_whether_a_head_has_learned(bert: Path, tmp_path: Path) -> None:
+    assert not models.has_head(models.load_config(bert), RECORD)
+    load(bert, training=True)[0].save_pretrained(tmp_path / "learned")
+    config = models.load_config(tmp_path / "learned")
+    two = LabelsRecord(task="classification", columns={}, head="labels", labels=["a", "b"])
+    assert models.has_head(config, RECORD)
+    assert not models.has_head(config, two)
+    assert not models.has_head(config, SimpleNamespace(head="spans"))
+    assert default_rates(config, RECORD)[1:] == (1.0, "for this model's width")
+    assert default_rates(config, two)[1] == 10.0
+
+
+def test_the_width_of_a_coupled_model_is_that_of_its_parts() -> None:
+    part = transformers.BertConfig(hidden_size=384, num_attention_heads=12)
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(part, part)
+    assert default_rates(config, SimpleNamespace(head="text"))[0] == 1e-4
+
+
+def test_both_tables_of_a_coupled_model_keep_their_embeddings(bert: Path) -> None:
+    model, _ = load(bert, training=True, record=SimpleNamespace(head="text"))
+    models.freeze(model, "embeddings")
+    tables = [part.get_input_embeddings().weight for part in (model.encoder, model.decoder)]
+    assert [table.requires_grad for table in tables] == [False, False]
+
+
+@pytest.mark.parametrize("config", [transformers.FNetConfig(), transformers.XLNetConfig()])
+def test_families_that_read_padding_are_refused(config: Any, tmp_path: Path) -> None:
+    tokenizer = SimpleNamespace(pad_token_id=0)
+    with pytest.raises(UserError, match="depend on the rows beside it"):
+        models.load_model(tmp_path, config, tokenizer, RECORD, training=True)
+
+
+def test_what_cannot_compute_activations_anew_is_told(checkpoint_of: Callable[[str], Path]) -> None:
+    recipe = Recipe.model_validate({"hardware": {"gradient_checkpointing": True}})
+    fp32 = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp32")
+    with pytest.raises(UserError, match="models of type albert cannot compute activations anew"):
+        begin(recipe, RECORD, checkpoint_of("albert"), None, fp32)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("labels", "bias"), [(["a", "b"], 0.1), (["a", "b", "c"], 0.0)])
@@ -95,7 +148,7 @@ def test_a_new_head_says_the_first_logits(checkpoint_of: Callable[[str], Path], 
     folder = checkpoint_of(family)
     config = models.load_config(folder)
     tokenizer = models.load_tokenizer(folder, config)
-    model, _ = models.load_model(folder, config, tokenizer, record, training=True, first_logits=logits)
+    model = models.load_model(folder, config, tokenizer, record, training=True, first_logits=logits).model
     said = model.eval()(**tokenizer(["any text", "and another one"], return_tensors="pt", padding=True)).logits
     np.testing.assert_allclose(said.detach().numpy(), [logits] * 2, atol=3)
 

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,11 +94,12 @@ def test_all_of_a_new_model_learns_at_a_rate_that_depends_on_whether_it_is_to_wr
     made: dict[str, tuple[Path, dict[str, Any]]], family: str
 ) -> None:
     config = models.load_config(made[family][0])
-    found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
+    records = [SimpleNamespace(head=head, labels=["a", "b"]) for head in ("labels", "spans", "text")]
+    found = [preparation.default_rates(config, record) for record in records]
     assert found == [(rate, 1, "for a new model") for rate in (3e-4, 3e-4, 1e-3)]
     del config.ftkit_untrained
     rate = float(f"{0.04 / config.hidden_size:.2g}")
-    found = [preparation.default_rates(config, head) for head in ("labels", "spans", "text")]
+    found = [preparation.default_rates(config, record) for record in records]
     assert found == [(rate, factor, "for this model's width") for factor in (10, 10, 1)]
 
 

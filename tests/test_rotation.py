@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from ftkit import checkpoint, config, training
 from ftkit.devices import Devices
 from ftkit.errors import UserError
+from ftkit.prediction import NotFinite
 from ftkit.progress import Progress
 from ftkit.signals import Stop, Stopped
 from tests import forks
@@ -437,3 +438,19 @@ def test_a_checkpoint_that_cannot_be_written_asks_the_next_update_to_stop(tmp_pa
         assert course._failed()
         with pytest.raises(UserError, match="cannot be written: File exists"):
             course.finish_writing()
+
+
+def test_an_epoch_whose_answers_are_no_numbers_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **more: Any) -> Any:
+        raise NotFinite("the model's answers are no finite numbers")
+
+    monkeypatch.setattr(training, "row_outputs", broken)
+    with course_in(tmp_path) as course:
+        course.record, course.validation = SimpleNamespace(task="classification"), SimpleNamespace(features=None)
+        course.fitting.short_of_memory = False
+        course._evaluate(0)
+        assert (course.state.best_epoch, course.state.best_score) == (-1, None)
+        course.judge(1, 0.5, None)
+        assert course.state.best_epoch == 1

@@ -192,6 +192,15 @@ def test_a_head_that_is_not_there_cannot_learn_faster(checkpoint_of: CheckpointO
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_that_writes_has_no_head_to_train_alone(
+    checkpoint_of: CheckpointOf, data: Path, tmp_path: Path
+) -> None:
+    given = ("--model", checkpoint_of("t5"), "--out", tmp_path / "run", "--set", "training.freeze=backbone")
+    refused = ftkit("train", data / "train.csv", *given)
+    assert refused.code == 2 and "training.freeze=backbone leaves nothing" in refused.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_new_model_learns_and_is_no_longer_new(data: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     made = ftkit(

@@ -340,10 +340,14 @@ class Translation:
     def targets(
         self, examples: Examples, features: Features, head: Any, record: TranslationRecord
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Targets lie in the features; a row weighs as many tokens as its translation has."""
+        """Targets lie in the features; a row weighs as many tokens as its translation has.
+
+        Rows that are not learned from weigh nothing in a loss: none of their windows has the whole translation.
+        """
         from ftkit.heads.text import token_weights
 
-        return np.zeros((features.rows, 0), dtype=np.float32), token_weights(features)
+        weights = np.where(self.too_long(features, record), np.float32(0), token_weights(features))
+        return np.zeros((features.rows, 0), dtype=np.float32), weights
 
     def metrics(self, record: TranslationRecord) -> list[str]:
         """The loss first, because writing takes long."""

@@ -226,6 +226,12 @@ def test_the_name_and_the_time_of_a_file_do_not_count() -> None:
     assert cached(renamed) == cached(rows("good food"))
 
 
+def test_special_tokens_of_another_checkpoint_count() -> None:
+    other = head()
+    other.tokenizer.eos_token = "bad"
+    assert cached(rows("good food"), other)[1] != cached(rows("good food"))[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cache_that_was_edited_is_made_again(name: str) -> None:
     _, folder = cached(rows("good food"))

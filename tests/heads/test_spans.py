@@ -174,7 +174,7 @@ def test_emoji_returns_and_double_spaces_in_overlapping_windows_do_no_harm(
     record = SimpleNamespace(head="spans")
     head = head_of(family, max_length=24, overlap=6)
     config = models.load_config(folder)
-    model, _ = models.load_model(folder, config, head.tokenizer, record, training=True, dropout=0.0)
+    model = models.load_model(folder, config, head.tokenizer, record, training=True, dropout=0.0).model
     features = head.encode([(QUESTION, HARD * 5), (QUESTION, "🙂"), (QUESTION, "\r\n"), (QUESTION, "")])
 
     with torch.inference_mode():
@@ -298,7 +298,7 @@ def test_the_loss_of_an_update_is_that_of_its_windows_however_they_are_cut(
     folder, head = checkpoint_of(family), head_of(family, max_length=24, overlap=6)
     config = models.load_config(folder)
     record = SimpleNamespace(head="spans")
-    model, _ = models.load_model(folder, config, head.tokenizer, record, training=True, dropout=0.0)
+    model = models.load_model(folder, config, head.tokenizer, record, training=True, dropout=0.0).model
     context = "the of and to in that it was for on with cat as at by from this which or an"
     features = head.encode([(QUESTION, context), (QUESTION, "the cat"), (QUESTION, "the")])
     spans = [(context.index("cat"), context.index("cat") + 3), (4, 7), None]

@@ -20,6 +20,8 @@ from ftkit.data.features import Features
 from ftkit.errors import UserError
 from ftkit.heads.base import Rows
 from ftkit.heads.text import Decoding, Template, TextHead, token_weights
+from ftkit.recipes.base import Examples
+from ftkit.recipes.translation import Translation, TranslationRecord
 from tests import tiny
 
 CheckpointOf = Callable[[str], Path]
@@ -39,7 +41,8 @@ def make(checkpoint_of: CheckpointOf, family: str, **decoding: Any) -> tuple[Tex
     templates = {"": Template("question:", "\ncontext:" if decoder else " context:", "\nanswer:" if decoder else "")}
     start = () if decoder else (config.decoder_start_token_id,)
     head = TextHead(tokenizer, WINDOW, 8, templates, decoder, start, Decoding(**decoding))
-    model, _ = models.load_model(folder, config, tokenizer, SimpleNamespace(head="text"), training=True, dropout=0.0)
+    record = SimpleNamespace(head="text")
+    model = models.load_model(folder, config, tokenizer, record, training=True, dropout=0.0).model
     return head, model.eval()
 
 
@@ -435,3 +438,11 @@ def test_the_seed_of_the_recipe_is_the_seed_of_what_is_drawn(checkpoint_of: Chec
     found = models.writing(config, None, TextSection(sample=True), beams=4, seed=7)["decoding"]
 
     assert (found["seed"], found["beams"]) == (7, 1)
+
+
+def test_pairs_that_no_window_holds_weigh_nothing_in_a_translations_loss(checkpoint_of: CheckpointOf) -> None:
+    head, _ = make(checkpoint_of, "t5")
+    features = head.encode([("", "", "the cat", "the cat"), ("", "", "the cat sat. " * 100, "the cat")])
+    assert features.windows_of_rows.tolist()[0] == 1 < features.windows_of_rows.tolist()[1]
+    _, weights = Translation().targets(Examples("f"), features, head, TranslationRecord(task="translation", columns={}))
+    assert weights[0] == token_weights(features)[0] > 0 == weights[1]

@@ -26,7 +26,7 @@ from ftkit.metrics import bootstrap
 # The settings of `training` that are tried in place of the default; numbers after x multiply it.
 TRIED: dict[str, tuple[str, ...]] = {
     "learning_rate": ("x0.5", "x2"),
-    "head_factor": ("1", "30"),
+    "head_factor": ("1", "3", "30"),
     "epochs": ("x0.5", "x2"),
     "batch_size": ("16", "64"),
     "warmup": ("0", "0.2"),

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftkit import commands, config
-from ftkit.config import Setting
+from ftkit import commands
+from ftkit.config import Recipe, Setting
+from ftkit.errors import UserError
+
+READING = ("text", "pair", "label", "format", "encoding", "device", "precision", "processes")
 
 
 def train(
@@ -16,6 +19,7 @@ def train(
     recipe: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = True,
+    columns: Mapping[str, str] | None = None,
     set: Mapping[str, Any] | None = None,
     **flags: Any,
 ) -> dict[str, Any]:
@@ -24,6 +28,8 @@ def train(
     Args:
         data: a file, a folder, or hub:NAME[/CONFIG][@SPLIT].
         recipe: a recipe file.
+        quiet: show nothing while it trains.
+        columns: role -> column, where `text`, `pair` and `label` do not suffice.
         set: any key of the recipe, e.g. {"training.schedule": "cosine"}.
         flags: as on the command line: model, out, epochs, learning_rate, validation, ...
 
@@ -35,23 +41,48 @@ def train(
         ftkit.errors.UserError: what is wrong, and what to do about it.
     """
     given = {"data": None if data is None else str(data), **flags}
-    assignments = [Setting(tuple(key.split(".")), value, key) for key, value in (set or {}).items()]
-    resolved = commands.recipe_of(None if recipe is None else str(recipe), given, assignments)
+    resolved = commands.recipe_of(None if recipe is None else str(recipe), given, _settings(columns, set))
     return commands.train(resolved, overwrite=overwrite, quiet=quiet)
 
 
-def evaluate(run: str | Path, data: str | Path | None = None, *, quiet: bool = True, **options: Any) -> dict[str, Any]:
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    benchmark: str | None = None,
+    benchmark_dir: str | None = None,
+    name: str | None = None,
+    quiet: bool = True,
+    columns: Mapping[str, str] | None = None,
+    set: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> dict[str, Any]:
     """Scores a run on rows whose labels are known: `ftkit eval`.
 
     Args:
-        options: benchmark, benchmark_dir, columns ({role: column}), name, device, precision, processes.
+        benchmark, benchmark_dir: a well-known benchmark instead of `data`, and a folder with a local copy of it.
+        name: of the folder under RUN/eval; default: the data's.
+        columns, set: as in `train`; `set` takes keys of the section data.
+        flags: text, pair, label, format, encoding, device, precision, processes.
 
     Returns:
-        scores (each with value, low and high), classes, confusion, baselines, worst_errors, folder.
+        scores (each with value, low and high), classes, confusion (the last column: no answer), baselines,
+        worst_errors, columns, folder.
+
+    Raises:
+        ftkit.errors.UserError: what is wrong, and what to do about it.
     """
-    section, hardware = _sections(options)
-    source = None if data is None else str(data)
-    return commands.evaluate(source, str(run), data=section, hardware=hardware, quiet=quiet, **options)
+    recipe = _reading(columns, set, flags)
+    return commands.evaluate(
+        None if data is None else str(data),
+        str(run),
+        benchmark=benchmark,
+        benchmark_dir=benchmark_dir,
+        name=name,
+        data=recipe.data,
+        hardware=recipe.hardware,
+        quiet=quiet,
+    )
 
 
 def predict(
@@ -59,38 +90,67 @@ def predict(
     data: str | Path | Sequence[str] | Sequence[tuple[str, str]],
     output: str | Path | None = None,
     *,
+    to: Sequence[str] = (),
+    all_scores: bool = False,
+    spreadsheet_safe: bool = False,
+    resume: bool = False,
     quiet: bool = True,
-    **options: Any,
+    columns: Mapping[str, str] | None = None,
+    set: Mapping[str, Any] | None = None,
+    **flags: Any,
 ) -> Any:
     """Answers texts, or every row of a file: `ftkit predict`.
 
     Args:
         data: a list of texts (or of pairs of texts), or the name of a file.
         output: for a file: where the answers go.
-        options: for a file: all_scores, columns ({role: column}), spreadsheet_safe; device, precision,
-            processes.
+        to: of a run that translates into several languages: into which.
+        all_scores, spreadsheet_safe, resume, columns, set: for a file.
+        flags: for a file text, pair, format, encoding; device, precision, processes.
 
     Returns:
         for texts: a list with label, score and scores of each; for a file: rows, errors, seconds.
+
+    Raises:
+        ftkit.errors.UserError: what is wrong, and what to do about it.
     """
+    recipe = _reading(columns, set, flags)
     if isinstance(data, (str, Path)):
         if output is None:
             raise TypeError(
                 "predict(run, FILE, output) needs the name of the output file; a single text goes in a list"
             )
-        section, hardware = _sections(options)
         return commands.predict(
-            str(run), str(data), str(output), data=section, hardware=hardware, quiet=quiet, **options
+            str(run),
+            str(data),
+            str(output),
+            data=recipe.data,
+            to=to,
+            all_scores=all_scores,
+            spreadsheet_safe=spreadsheet_safe,
+            resume=resume,
+            hardware=recipe.hardware,
+            quiet=quiet,
         )
-    _, hardware = _sections(options)
     rows = [(row,) if isinstance(row, str) else tuple(row) for row in data]
-    return commands.predict_texts(str(run), rows, hardware, **options)
+    return commands.predict_texts(str(run), rows, recipe.hardware, to=to)
 
 
-def _sections(options: dict[str, Any]) -> tuple[config.DataSection, config.HardwareSection]:
-    """Takes what belongs to the data and the hardware out of the options."""
-    given: dict[str, Any] = {
-        name: options.pop(name) for name in ("device", "precision", "processes") if name in options
-    }
-    recipe = commands.recipe_of(None, given)
-    return config.DataSection(columns=options.pop("columns", {})), recipe.hardware
+def _settings(columns: Mapping[str, str] | None, given: Mapping[str, Any] | None) -> list[Setting]:
+    named = [Setting(("data", "columns", role), column, "columns") for role, column in (columns or {}).items()]
+    return [*named, *(Setting(tuple(key.split(".")), value, key) for key, value in (given or {}).items())]
+
+
+def _reading(columns: Mapping[str, str] | None, given: Mapping[str, Any] | None, flags: Mapping[str, Any]) -> Recipe:
+    """What a recipe says of data and hardware, from the arguments of functions that only read.
+
+    Raises:
+        UserError: an argument or a key that would have no effect.
+    """
+    idle = [*(name for name in flags if name not in READING), *(k for k in given or () if not k.startswith("data."))]
+    if idle:
+        raise UserError(
+            f"{idle[0]!r} has no effect here",
+            f"There are columns, {', '.join(READING)}, and set with keys such as data.header",
+        )
+    return commands.recipe_of(None, flags, _settings(columns, given))

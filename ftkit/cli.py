@@ -32,6 +32,10 @@ Pickle = Annotated[
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
 Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="ROLE=COLUMN", help="Any role by its name, e.g. text=review; may be repeated."),
+]
 From = Annotated[
     str | None, typer.Option("--from", metavar="CODE", help="Translation: language of the source, e.g. en.")
 ]
@@ -87,21 +91,28 @@ def train(
         str | None, typer.Option(help="classification, sentiment, question-answering or translation.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Hub name, folder, run, or package:MODULE/FOLDER.")
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Hub name, folder, run, or package:MODULE/FOLDER; default: all-MiniLM-L6-v2 (English, small); "
+            "to translate: t5-small.",
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,
     allow_pickle: Pickle = False,
-    out: Annotated[str | None, typer.Option("--out", help="The run directory; default runs/NAME.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="The run directory; default runs/NAME.")] = None,
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    column: Column = None,
     source_language: From = None,
     to: To = None,
     validation: Annotated[str | None, typer.Option(help="A file, or a share such as 0.1 of the training rows.")] = None,
     test: Annotated[str | None, typer.Option(help="A file that is scored once, after training.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows of one update, over all processes.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its peak.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", "--lr", help="At its peak.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of one window.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     format: Format = None,
@@ -162,10 +173,10 @@ def train(
         if recipe or overwrite or out or data:
             raise UserError("--resume takes everything from the run", "Leave out DATA, --recipe, --out and --overwrite")
         _join(device or "auto")
-        assignments = commands.assignments(flags, [config.setting(item) for item in set or []])
+        assignments = commands.assignments(flags, [*_columns(column), *(config.setting(item) for item in set or [])])
         result = commands.resume(resume, assignments, anyway=resume_anyway, quiet=silent, tell=tell)
     else:
-        resolved = _recipe(recipe, flags, set)
+        resolved = _recipe(recipe, flags, set, column)
         _join(resolved.hardware.device)
         result = commands.train(resolved, overwrite=overwrite, quiet=silent, tell=tell)
     if as_json:
@@ -204,6 +215,7 @@ def evaluate(
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    column: Column = None,
     source_language: From = None,
     to: To = None,
     format: Format = None,
@@ -218,13 +230,15 @@ def evaluate(
     """Score a run, or answers made elsewhere, on rows with answers."""
     from ftkit import commands, terminal
 
-    section = _data_section(text, pair, label, format, encoding, set)
+    section = _data_section(text, pair, label, format, encoding, set, column)
     wanted = _hardware(device, precision, processes)
     _join(device)
     run_path: str | None = first
     data = second
     if benchmark is None and second is None and not Path(first, "recipe.yaml").is_file():
         run_path, data = None, first
+    elif second is not None and Path(second, "recipe.yaml").is_file() and not Path(first, "recipe.yaml").is_file():
+        raise UserError(f"{second} is a run, and stands where the data are expected", f"ftkit eval {second} {first}")
     result = commands.evaluate(
         data,
         run_path,
@@ -265,7 +279,7 @@ def predict(
     ] = None,
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="OUT", help="A file of any format, or - for standard output."),
+        typer.Option("--output", "--out", "-o", metavar="OUT", help="A file of any format, or - for standard output."),
     ] = "-",
     text: Annotated[
         list[str] | None, typer.Option("--text", metavar="TEXT", help="Answer this text; may be repeated.")
@@ -278,14 +292,7 @@ def predict(
         str | None, typer.Option("--context-file", metavar="FILE", help="The text that holds the answers, or -.")
     ] = None,
     to: To = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            metavar="ROLE=COLUMN",
-            help="e.g. text=review, where the file's columns differ from the training file's.",
-        ),
-    ] = None,
+    column: Column = None,
     format: Format = None,
     output_format: Annotated[str | None, typer.Option(help="Of the output, if its name does not tell.")] = None,
     encoding: Encoding = None,
@@ -315,7 +322,7 @@ def predict(
         if data is not None or output != "-" or all_scores or spreadsheet_safe or resume:
             raise UserError(
                 "--text and --question stand for DATA, and their answers are printed",
-                "Leave out DATA, -o and other output flags",
+                "Leave out DATA, -o and other output flags; if a column was meant: --column text=NAME",
             )
         _join(device)
         for answer in commands.predict_texts(run, rows, wanted, to=_codes(to) or ()):
@@ -324,8 +331,9 @@ def predict(
     if data is None:
         raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
     _join(device)
-    section = _data_section(None, None, None, format, encoding, set)
-    section = section.model_copy(update={"columns": {**section.columns, **dict(map(_role, column or []))}})
+    section = _data_section(None, None, None, format, encoding, set, column)
+    if as_json and output == "-" and output_format is None:
+        output_format = "jsonl"
     facts = commands.predict(
         run,
         data,
@@ -363,6 +371,9 @@ def check(
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="FILE", help="Check what this recipe would read.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification, sentiment, question-answering or translation.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Whose vocabulary and window to check against.")
     ] = None,
@@ -370,6 +381,7 @@ def check(
     text: Text = None,
     pair: Pair = None,
     label: Label = None,
+    column: Column = None,
     source_language: From = None,
     to: To = None,
     validation: Annotated[str | None, typer.Option(help="A file, or a share of the training rows.")] = None,
@@ -385,6 +397,7 @@ def check(
 
     flags = {
         "data": data,
+        "task": task,
         "model": model,
         "allow_pickle": allow_pickle or None,
         "text": text,
@@ -397,7 +410,7 @@ def check(
         "format": format,
         "encoding": encoding,
     }
-    resolved = _recipe(recipe, flags, set)
+    resolved = _recipe(recipe, flags, set, column)
     _join(resolved.hardware.device)
     result = commands.check(resolved, forecast=forecast)
     if as_json:
@@ -438,7 +451,7 @@ def new_model(
     corpus: Annotated[
         list[str], typer.Option("--corpus", metavar="FILE", help="A file of texts in any format; may be repeated.")
     ],
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")],
     size: Annotated[str, typer.Option("--size", help="tiny (for tests), mini or small.")] = "small",
     vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens at most, special ones included.")] = 8000,
     column: Annotated[
@@ -489,10 +502,12 @@ def doctor(as_json: Json = False) -> None:
         terminal.show_doctor(facts)
 
 
-def _recipe(path: str | None, flags: dict[str, Any], assignments: list[str] | None) -> Any:
+def _recipe(
+    path: str | None, flags: dict[str, Any], assignments: list[str] | None, columns: list[str] | None = None
+) -> Any:
     from ftkit import commands, config
 
-    return commands.recipe_of(path, flags, [config.setting(item) for item in assignments or []])
+    return commands.recipe_of(path, flags, [*_columns(columns), *(config.setting(item) for item in assignments or [])])
 
 
 def _data_section(
@@ -502,6 +517,7 @@ def _data_section(
     format: str | None,
     encoding: str | None,
     set: list[str] | None,
+    column: list[str] | None = None,
 ) -> Any:
     """The data part of a recipe from the flags of commands that only read."""
     flags = {"text": text, "pair": pair, "label": label, "format": format, "encoding": encoding}
@@ -511,7 +527,7 @@ def _data_section(
             f"--set {other[0]} has no effect here",
             "Only keys of the section data can be set: --set data.header=false",
         )
-    return _recipe(None, flags, set).data
+    return _recipe(None, flags, set, column).data
 
 
 def _languages(source: str | None, to: str | None) -> Any:
@@ -566,11 +582,17 @@ def _number(text: str | None) -> str | float | None:
         return text
 
 
-def _role(text: str) -> tuple[str, str]:
-    role, equals, column = text.partition("=")
-    if not equals:
-        raise UserError(f"--column {text} has no '='", "Write it as --column text=review")
-    return role, column
+def _columns(given: list[str] | None) -> list[Any]:
+    """The settings of `--column ROLE=COLUMN`."""
+    from ftkit.config import Setting
+
+    found = []
+    for text in given or []:
+        role, equals, column = text.partition("=")
+        if not equals:
+            raise UserError(f"--column {text} has no '='", "Write it as --column text=review")
+        found.append(Setting(("data", "columns", role), column, f"--column {text}"))
+    return found
 
 
 def _join(device: str) -> None:

@@ -27,6 +27,7 @@ from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
 from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
+from ftkit.recipes.base import other_columns
 
 Tell = Callable[[str, Any], None]
 # What a resumed training cannot change, whatever the user says: its weights, or its best score, would mean something
@@ -59,6 +60,7 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
 
     out = recipe.out or default_out(recipe)
     run.refuse_existing(out, overwrite)  # before any work is done
+    environment(recipe)  # that the device is there, and computes in this precision
     prepared = preparation.prepare(recipe)
     target = run.create_run(out, overwrite)
     with target.locked():
@@ -195,7 +197,9 @@ def _fit(
 
     recipe, task = prepared.recipe, prepared.task
     facts = target.read_json("data.json")
-    tell("prepared", {"run": str(target.folder), "recipe": recipe, "inferred": prepared.inferred, "facts": facts})
+    precision = target.read_json("environment.json")["precision"]
+    told = {"recipe": recipe, "inferred": prepared.inferred, "facts": facts, "precision": precision}
+    tell("prepared", told | {"run": str(target.folder)})
     shutil.rmtree(target.work, ignore_errors=True)
     target.work.mkdir()
     try:
@@ -330,7 +334,7 @@ def evaluate(
     task = recipes.find(record.task)
     if languages.targets:
         record = task.restrict(record, languages.targets)
-    examples = _examples(record, table, data.columns)
+    examples, columns = _examples(record, table, data.columns)
     task.align(examples, record)
     parts = [evaluation.data_name(source), *(record.targets if languages.targets else ())]
     folder = name or evaluation.free_name(target, "-".join(parts), table.sha256)
@@ -349,6 +353,9 @@ def evaluate(
             if table.sha256 in seen
             else [],
             "published": published,
+            "columns": columns,
+            "other_columns": other_columns(record, columns),
+            "flags": _flags_of(data, languages) if benchmark is None else [],
         }
         if extra_metrics:
             pair = task.library_values(answers, examples, record)
@@ -422,7 +429,7 @@ def _evaluate_foreign(
         if task.name == "sentiment":  # without a training, labels mean what is written
             task = recipes.find("classification")
         record = task.foreign_record(table, like)
-    examples = _examples(record, table, data.columns)
+    examples, columns = _examples(record, table, data.columns)
     task.align(examples, record)
     options = files.ReadOptions(encoding=data.encoding)
     answers = task.foreign_answers(predictions[0], options, examples, record)
@@ -435,14 +442,27 @@ def _evaluate_foreign(
         difference = task.compare(answers, theirs, examples, record)
         others[other] = {"scores": found["scores"], "scores_by_target": parts, "difference": difference}
     result |= {"task": record.task, "source": examples.source, "counts": examples.counts, "others": others}
+    result |= {"columns": columns, "other_columns": other_columns(record, columns)}
     return result | {"predictions": list(predictions), "chosen_on_these_rows": [], "reading": {}}
 
 
-def _examples(record: Any, table: load.Table, given: dict[str, str]) -> Any:
+def _examples(record: Any, table: load.Table, given: dict[str, str]) -> tuple[Any, dict[str, str]]:
+    """The rows of a table in the terms of a training, and the columns that they were found in."""
     task = recipes.find(record.task)
     kept = {r: c for r, c in record.columns.items() if c in table.columns and r not in given}
     columns = task.columns({**kept, **given}, table.columns, table.rows, record=record)
-    return task.examples(table.source, table.rows, replace(record, columns=columns))
+    return task.examples(table.source, table.rows, replace(record, columns=columns)), columns
+
+
+def _flags_of(data: config.DataSection, languages: config.LanguagesSection) -> list[str]:
+    """The flags of `ftkit eval` that say what these sections say."""
+    flags: list[str] = []
+    for role, column in data.columns.items():
+        flags += ["--column", f"{role}={column}"]
+    for key in ("format", "encoding", "delimiter", "header", "quoting"):
+        if (value := getattr(data, key)) is not None:
+            flags += ["--set", f"data.{key}={config.inline(value)}"]
+    return flags + (["--to", ",".join(languages.targets)] if languages.targets else [])
 
 
 def predict(
@@ -519,7 +539,10 @@ def new_recipe(recipe: Recipe) -> str:
     task, columns, rows = preparation.look(recipe)
     read_with = {f"data.{key}": value for key, value in recipe.data.model_dump().items() if value}
     chosen = {**read_with, "task": task, "data.columns": columns}
-    lines = [f"# What to learn from {recipe.data.train} ({rows:,} rows). Lines with a # in front show defaults."]
+    lines = [
+        f"# What to learn from {recipe.data.train} ({rows:,} rows). Lines with a # in front show defaults; to "
+        "change one, take off its '# ', and that of its section."
+    ]
     for section, entries in itertools.groupby(config.entries(), key=lambda entry: entry[0].rpartition(".")[0]):
         body = []
         for name, default, meaning in entries:

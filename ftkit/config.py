@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -303,7 +303,8 @@ def read(path: str | Path) -> list[Setting]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: {_problem(error)}") from None
+        hint = "Check how far this line and the one before are indented" if "block" in _problem(error) else ""
+        raise UserError(f"{path}: {_problem(error)}", hint) from None
 
 
 def _settings(loader: _Loader, node: Any, path: tuple[str, ...], file: str) -> Iterable[Setting]:
@@ -416,8 +417,17 @@ def entries() -> list[tuple[str, Any, str]]:
             continue
         for inner, detail in section.model_fields.items():
             default = detail.get_default(call_default_factory=True)
-            result.append((f"{name}.{inner}", default, detail.description or ""))
+            meaning = detail.description or ""
+            choices = [choice for choice in _choices(detail.annotation) if choice not in meaning and choice != "auto"]
+            result.append((f"{name}.{inner}", default, meaning + (f": {', '.join(choices)}" if choices else "")))
     return result
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that a key may have."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def to_yaml(recipe: Recipe) -> str:

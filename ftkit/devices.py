@@ -140,8 +140,25 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     return "fp32"
 
 
+def check_available(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        UserError: with what to use instead.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA GPU is available", "Use --device auto, or run: ftkit doctor")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("Apple's MPS is not available", "Use --device auto, or run: ftkit doctor")
+
+
 def single_device(wanted: str) -> torch.device:
-    """The kind of device that a process alone would use."""
+    """The kind of device that a process alone would use.
+
+    Raises:
+        UserError: it is not there.
+    """
+    check_available(wanted)
     if wanted != "auto":
         return torch.device(wanted)
     if torch.cuda.is_available():
@@ -163,10 +180,7 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU is available", "Use --device auto, or run: ftkit doctor")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("Apple's MPS is not available", "Use --device auto, or run: ftkit doctor")
+    check_available(device)
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     # Accelerate joins processes on CPUs only if it is told that the CPU is meant.
     cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())

@@ -32,7 +32,7 @@ from ftkit.heads.base import Head, Rows
 from ftkit.journal import keep
 from ftkit.plan import MicroBatch
 from ftkit.progress import Progress
-from ftkit.recipes.base import Examples
+from ftkit.recipes.base import Examples, other_columns
 from ftkit.run import Run
 from ftkit.signals import Stop, Stopped, flags, heard
 
@@ -322,6 +322,8 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                     job["output"], wanted, format=format, spreadsheet_safe=job["spreadsheet_safe"]
                 )
                 writer = open_files.enter_context(opened)
+        for line in other_columns(record, columns):
+            progress.line(line)
         kept = devices.share(journal.kept if journal else 0)
         following: Iterator[files.Row] = itertools.chain(first, rows)
         if job["input"] == "-":

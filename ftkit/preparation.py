@@ -192,7 +192,8 @@ def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) ->
     if reasons:
         examples["train"] = examples["train"].take(kept)
         if not kept:
-            raise UserError(f"no training rows are left: {_counts(reasons)}", "Choose another validation file")
+            taker = next((split for split in ("validation", "test") if split in held.values()), "training")
+            raise UserError(f"no training rows are left: {_counts(reasons)}", f"Choose another {taker} file")
     return dict(reasons)
 
 

@@ -66,14 +66,14 @@ def interval(value: Mapping[str, float]) -> str:
 def show_prepared(facts: Mapping[str, Any]) -> None:
     """What was read, what was inferred, what was left out, and the recipe in its main numbers."""
     out, recipe, data = console(stderr=True), facts["recipe"], facts["facts"]
-    training, hardware = recipe.training, recipe.hardware
+    training = recipe.training
     numbers = (
-        f"{training.epochs} epochs, {training.batch_size} rows an update, learning rate {training.learning_rate:g}, "
-        f"{training.schedule} decay, seed {recipe.seed}, precision {hardware.precision}"
+        f"{training.epochs} epoch{'s' if training.epochs > 1 else ''}, {training.batch_size} rows an update, learning "
+        f"rate {training.learning_rate:g}, {training.schedule} decay, seed {recipe.seed}, {facts['precision']}"
     )
     model = recipe.model + (f" @ {recipe.revision}" if recipe.revision else "")
-    lines = [*facts["inferred"], ("model", model), ("training", numbers), ("run", facts["run"])]
-    _show_settled(out, lines)
+    told = [line for line in facts["inferred"] if line[0] != "model"]
+    _show_settled(out, [*told, ("model", model), ("training", numbers), ("run", facts["run"])])
     show_facts(data, stderr=True)
 
 
@@ -173,8 +173,6 @@ def show_resuming(facts: Mapping[str, Any]) -> None:
 
 def show_training(facts: Mapping[str, Any]) -> None:
     out = console(stderr=True)
-    for note in facts["notes"]:
-        out.print(note, markup=False)
     out.print(
         f"trained {facts['updates']:,} updates in {facts['seconds']:.0f} s "
         f"({facts['rows_per_second']:,.0f} rows/s, {facts['precision']} on {facts['processes']} x {facts['device']}); "
@@ -196,7 +194,9 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     if "bleu" in scores["scores"]:  # its own metrics first
         names = {key: names[key] for key in ("bleu", "chrf2pp", "ter", "accuracy", "precision", "recall", "f1")}
         names |= {key: f"character n-gram {names[key]}" for key in ("precision", "recall", "f1")}
-    out.print(f"\n[bold]{escape(title)}[/bold]: {scores['n']:,} rows, scores with 95% intervals")
+    for line in scores.get("other_columns", ()):
+        out.print(line, markup=False)
+    out.print(f"\n[bold]{escape(title)}[/bold]: {_counted_rows(scores['n'])}, scores with 95% intervals")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("", no_wrap=True)
     table.add_column("model", justify="right", style="bold", no_wrap=True)
@@ -251,6 +251,10 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
             text = f"  {text[:100]}{'…' if len(text) > 100 else ''}" if text else ""
             place = item["place"].rpartition("/")[2]
             out.print(f"  {place}: {_join(item['answer'])}{score}, not {_join(item['reference'])}{text}", markup=False)
+
+
+def _counted_rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def show_labels(scores: Mapping[str, Any]) -> None:

@@ -551,6 +551,8 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             log.cut(0)
             if devices.main:
                 checkpoint.forget_later(course.folder, "")
+            for note in notes:
+                progress.line(note)
         if fitting.sharded:
             fitting.try_heaviest()
         earlier = course.state.seconds  # of the updates before a resume

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from ftkit import evaluate, predict
+from ftkit.errors import UserError
 from tests import tiny
 from tests.conftest import Learned
 from tests.tiny import FAMILIES, FP32, KEYWORDS, LABELS, LEARN, Row, ftkit, read_jsonl, rows, sentence, write_csv
@@ -269,6 +272,68 @@ def test_eval_prints_what_it_writes(run_of: RunOf) -> None:
     done = ftkit("eval", learned.folder, learned.test, *FP32, "--json", "--name", "printed")
 
     assert done.json == json.loads((learned.folder / "eval/printed/metrics.json").read_text())
+
+
+def renamed(run: Learned, folder: Path) -> Path:
+    """The test rows with other names for their columns."""
+    text = run.test.read_text(encoding="utf-8")
+    assert text.startswith("text,label\n")
+    path = folder / "other.csv"
+    path.write_text(text.replace("text,label", "Review Text,verdict", 1), encoding="utf-8")
+    return path
+
+
+def test_eval_tells_which_columns_it_took_and_its_report_repeats_it(run_of: RunOf, tmp_path: Path) -> None:
+    learned = run_of("bert")
+    other = renamed(learned, tmp_path)
+    refused = ftkit("eval", learned.folder, other, *FP32)
+    assert refused.code == 2 and "no label column was found" in refused.err
+    done = ftkit("eval", learned.folder, other, "--column", "label=verdict", "--name", "renamed", *FP32)
+    assert "text column: Review Text (the run was trained on text)" in done.out
+    assert "label column: verdict (the run was trained on label)" in done.out
+    result = json.loads((learned.folder / "eval/renamed/metrics.json").read_text())
+    assert result["columns"] == {"text": "Review Text", "label": "verdict"}
+    report = (learned.folder / "eval/renamed/report.html").read_text()
+    assert f"ftkit eval {learned.folder} {other} --column label=verdict --name renamed" in report
+    swapped = ftkit("eval", other, learned.folder, *FP32)
+    assert swapped.code == 2 and f"ftkit eval {learned.folder} {other}" in swapped.err
+
+
+def test_predict_tells_which_column_it_took_and_answers_in_json_as_asked(run_of: RunOf, tmp_path: Path) -> None:
+    learned = run_of("bert")
+    done = ftkit("predict", learned.folder, renamed(learned, tmp_path), "--json", *FP32)
+    assert [set(json.loads(line)) for line in done.out.splitlines()] == [
+        {"Review Text", "verdict", "label", "score"}
+    ] * 100
+    done = ftkit("predict", learned.folder, renamed(learned, tmp_path), "-o", tmp_path / "x.csv", *FP32)
+    assert "text column: Review Text (the run was trained on text)" in done.err
+
+
+def test_python_takes_the_flags_of_the_command_line(run_of: RunOf, tmp_path: Path) -> None:
+    learned = run_of("bert")
+    other = renamed(learned, tmp_path)
+    given = {"label": "verdict", "precision": "fp32", "device": "cpu"}
+    first = evaluate(learned.folder, other, text="Review Text", name="python", **given)
+    second = evaluate(learned.folder, other, columns={"text": "Review Text"}, name="python", **given)
+    assert first["scores"] == second["scores"]
+    predict(learned.folder, other, tmp_path / "x.csv", text="Review Text", precision="fp32", device="cpu")
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 101
+    for idle in ({"epochs": 3}, {"set": {"training.epochs": 3}}):
+        with pytest.raises(UserError, match="has no effect here"):
+            evaluate(learned.folder, other, **idle)
+
+
+def test_a_device_that_is_not_there_leaves_no_run(checkpoint_of: CheckpointOf, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    data = write_csv(tmp_path / "train.csv", rows(60, seed=1))
+    for wrong, told in (
+        (("--device", "cuda"), "no CUDA GPU"),
+        (("--device", "cpu", "--precision", "fp16"), "fp16 needs"),
+    ):
+        done = ftkit("train", data, "--model", checkpoint_of("bert"), "--out", tmp_path / "run", *wrong)
+        assert done.code == 2 and told in done.err
+        assert not (tmp_path / "run").exists()
 
 
 def test_predict_says_how_many_rows_it_answered(run_of: RunOf, tmp_path: Path) -> None:

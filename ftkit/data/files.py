@@ -288,11 +288,12 @@ def _open(name: str) -> io.BufferedReader:
 
 def _missing(path: Path) -> UserError:
     folder = path.parent
+    check = "Check the path" if path.is_absolute() else f"Check the path, which counts from {Path.cwd()}"
     if not folder.is_dir():
-        return UserError(f"{path} does not exist, nor does the folder {folder}", "Check the path")
+        return UserError(f"{path} does not exist, nor does the folder {folder}", check)
     close = difflib.get_close_matches(path.name, _listed(folder), 3)
     names = " or ".join(str(folder / name) for name in close)
-    return UserError(f"{path} does not exist", f"Did you mean {names}?" if close else "Check the path")
+    return UserError(f"{path} does not exist", f"Did you mean {names}?" if close else check)
 
 
 def _listed(folder: str | Path) -> list[str]:

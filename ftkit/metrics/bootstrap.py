@@ -24,6 +24,7 @@ Ints = NDArray[np.int64]
 
 RESAMPLES = 2000
 LEAST_ROWS = 6  # of fewer rows even all that point one way are no evidence at 95% (sign test: 2 * 2**-5 = 0.06)
+ROUNDING = 1e-12
 TAIL = 0.025  # on each side of a 95% interval
 
 
@@ -88,6 +89,7 @@ def interval(scores: Floats, rows: int, bounds: tuple[float, float] = (0.0, 1.0)
     value = float(scores[0])
     shift = 2 * (value - np.median(scores[1:]))
     low, high = np.clip(np.quantile(scores[1:], [TAIL, 1 - TAIL]) + shift, *bounds)
+    low, high = (0.0 if abs(end) < ROUNDING else end for end in (low, high))  # no verdict hangs on a last digit
     least, most = bounds
     if rows < LEAST_ROWS and least < value < most:
         return Interval(value, least, most)

@@ -7,6 +7,7 @@ disk: rows come in, arrays and JSON-like values go out. `Task` lists what the ot
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -349,7 +350,7 @@ def foreign_text(value: Any, place: str) -> str:
         value = value[0]
     text = text_of(value)
     if text is None and not is_missing(value):
-        raise UserError(f"{place} has {describe_cell(value)} where one text is expected", "Write each answer as a text")
+        raise UserError(f"{place} has a {type(value).__name__} where one text is expected", "Write each as a text")
     return text or ""
 
 
@@ -372,13 +373,22 @@ def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequ
             hint = f"did you mean {close[0]}?" if close else f"{flag.format(role)} takes one of them"
             raise UserError(f"there is no column {column!r}; the columns are {', '.join(columns)}", hint)
     found = dict(given)
-    folded = {column.strip().casefold(): column for column in columns}
+    folded = {re.sub(r"[\s_-]+", "_", column.strip().casefold()): column for column in columns}
     for role_ in roles:
         taken = set(found.values())
         match = next((folded[a] for a in role_.aliases if a in folded and folded[a] not in taken), None)
         if role_.name not in found and match is not None:
             found[role_.name] = match
     return found
+
+
+def other_columns(record: TaskRecord, columns: Mapping[str, str]) -> list[str]:
+    """What to tell of columns that bear other names than in training."""
+    return [
+        f"{role} column: {column} (the run was trained on {record.columns[role]})"
+        for role, column in columns.items()
+        if record.columns.get(role, column) != column
+    ]
 
 
 def distinct_values(rows: Sequence[Row], column: str) -> dict[str, int]:

@@ -16,7 +16,6 @@ from ftkit.config import LabelsSection, Recipe
 from ftkit.data import files, load, splits
 from ftkit.data.features import Features
 from ftkit.data.files import ReadOptions, Row
-from ftkit.data.load import describe_cell
 from ftkit.errors import UserError
 from ftkit.metrics import classification
 from ftkit.recipes import labelled
@@ -49,8 +48,9 @@ TEXT_NAMES: tuple[str, ...] = (
     "utterance",
     "post",
 )
-TEXT_NAMES += ("document", "headline", "description", "title", "query", "question", "premise", "sentence1")
-TEXT_NAMES += ("question1", "text_a", "text1", "review_body", "v2", "评论", "文本", "内容", "句子", "正文")
+TEXT_NAMES += ("review_text", "comment_text", "body_text", "tweet_text", "review_body", "text_body", "full_text")
+TEXT_NAMES += ("document", "description", "headline", "title", "query", "question", "premise", "sentence1")
+TEXT_NAMES += ("question1", "text_a", "text1", "v2", "评论", "文本", "内容", "句子", "正文", "标题")
 PAIR_NAMES = ("sentence2", "question2", "hypothesis", "text_b", "text2", "text_pair", "pair")
 LABEL_NAMES: tuple[str, ...] = (
     "label",
@@ -146,7 +146,8 @@ class Classification:
                 f"no {' and no '.join(lacking)} column was found among: {show_columns(columns, rows)}",
                 " ".join(f"--{role} NAME" for role in lacking)
                 + " names it"
-                + ("; --set data.header=false if the first row is data" if len(rows) else ""),
+                + ("; --set data.header=false if the first row is data" if len(rows) else "")
+                + ("; --format csv if this is a table" if tuple(columns) == ("text",) else ""),
             )
         if not labelled and "label" not in given:
             found.pop("label", None)
@@ -216,8 +217,7 @@ class Classification:
                 text = text_of(value)
                 if text is None and not is_missing(value):
                     raise UserError(
-                        f"column {columns[role]!r} holds a {type(value).__name__} where a text is expected: "
-                        f"{describe_cell(value)}",
+                        f"column {columns[role]!r} holds a {type(value).__name__} where a text is expected",
                         "Convert the column to text",
                     )
                 found.append(text or "")

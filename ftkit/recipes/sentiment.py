@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ftkit.config import Recipe
 from ftkit.data.files import Row
 from ftkit.errors import UserError
-from ftkit.recipes.base import Examples
+from ftkit.recipes.base import Examples, text_of
 from ftkit.recipes.classification import Classification
 from ftkit.recipes.labelled import LabelMap, LabelsRecord
 
@@ -29,6 +29,7 @@ WORDS = {
 SYNONYMS = {word: name for name, words in WORDS.items() for word in words}
 STARS = {str(n): f"{n} star{'s' if n > 1 else ''}" for n in range(1, 6)}
 COLUMNS = set(["sentiment", "polarity", "stars", "star_rating", "rating", "情感", "评分"])
+MOST_TOLD = 6  # labels
 BINARY = {"0": "negative", "1": "positive"}
 SIGNED = {"-1": "negative", "0": "neutral", "1": "positive"}
 
@@ -56,6 +57,19 @@ class Sentiment(Classification):
         if labels <= set(STARS):
             return STARS
         return None
+
+    def begin(
+        self, record: LabelsRecord, recipe: Recipe, rows: Sequence[Row], inferred: list[tuple[str, str]]
+    ) -> LabelsRecord:
+        """As in classification; and what the file's labels are called from here on is told."""
+        written = {str(text_of(row.cells.get(record.columns["label"])) or "").strip() for row in rows}
+        names = {label: self._name(label) or "" for label in written if label}
+        scale = self.scale(set(names.values())) or {}
+        renamed = [f"{label} → {scale.get(name, name)}" for label, name in sorted(names.items())]
+        if any(scale.get(name, name) != label for label, name in names.items()):
+            shown = ", ".join(renamed[:MOST_TOLD]) + (", ..." if len(renamed) > MOST_TOLD else "")
+            inferred.append(("labels", f"{shown} (--task classification keeps them)"))
+        return super().begin(record, recipe, rows, inferred)
 
     def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
         """One text and one label a row, and labels that speak of sentiment."""

@@ -56,6 +56,15 @@ def test_no_mistake_seen_is_no_proof_of_perfection() -> None:
     assert wrong.high == pytest.approx(0.16843, abs=1e-5)
 
 
+def test_no_verdict_hangs_on_a_last_digit() -> None:
+    reference = np.zeros(10, int)
+    model, rival = np.array([1, 1] + [0] * 8), np.array([1, 1, 1] + [0] * 7)
+    for first, second in ((model, rival), (rival, model)):
+        found = difference(reference, first, second, ["a", "b"], metric="accuracy")
+        assert found.low <= 0 <= found.high
+        assert 0.0 in (found.low, found.high)
+
+
 def test_very_few_rows_are_no_evidence() -> None:
     few, enough = mean_difference(np.full(5, 0.9), np.zeros(5)), mean_difference(np.full(6, 0.9), np.zeros(6))
     assert (few.low, few.high) == (-1.0, 1.0)

@@ -589,7 +589,7 @@ def test_answers_of_other_systems_are_joined_by_id_or_by_order(tmp_path: Path) -
         (
             "p.jsonl",
             '{"id": "a", "answer": "x"}\n{"id": "b", "answer": {"text": "x"}}\n',
-            "p.jsonl, row 2, has {'text': 'x'} where one text is expected",
+            "p.jsonl, row 2, has a dict where one text is expected",
         ),
         ("p.csv", "id,text\na,Bob\nb,Ann\n", "p.csv has no column named answer; it has id, text"),
     ],

@@ -39,6 +39,19 @@ def aligned(labels: Sequence[Any], names: tuple[str, ...]) -> list[Any]:
     return found.labels
 
 
+def test_it_is_told_what_labels_are_called_from_here_on() -> None:
+    told: list[tuple[str, str]] = []
+    rows = [Row(n, n, {"text": "a", "label": label}) for n, label in enumerate(["差评", "好评"], start=1)]
+    TASK.begin(RECORD, Recipe(), rows, told)
+    assert told == [("labels", "好评 → positive, 差评 → negative (--task classification keeps them)")]
+    told.clear()
+    TASK.begin(RECORD, Recipe(), [Row(n, n, {"text": "a", "label": n}) for n in (1, 5)], told)
+    assert told == [("labels", "1 → 1 star, 5 → 5 stars (--task classification keeps them)")]
+    told.clear()
+    TASK.begin(RECORD, Recipe(), [Row(1, 1, {"label": "negative"}), Row(2, 2, {"label": "positive"})], told)
+    assert told == []
+
+
 def refusal(labels: Sequence[Any]) -> str:
     with pytest.raises(UserError) as caught:
         learned(labels)

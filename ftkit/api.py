@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit import commands
-from ftkit.config import Recipe, Setting
+from ftkit.config import DataSection, Recipe, Setting
 from ftkit.errors import UserError
 
 READING = ("text", "pair", "label", "format", "encoding", "device", "precision", "processes")
@@ -46,22 +46,30 @@ def train(
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | None,
     data: str | Path | None = None,
     *,
     benchmark: str | None = None,
     benchmark_dir: str | None = None,
+    predictions: str | Path | Sequence[str | Path] = (),
+    metric: Sequence[str] = (),
+    allow_metric_code: bool = False,
     name: str | None = None,
+    to: str | Sequence[str] = (),
     quiet: bool = True,
     columns: Mapping[str, str] | None = None,
     set: Mapping[str, Any] | None = None,
     **flags: Any,
 ) -> dict[str, Any]:
-    """Scores a run on rows whose labels are known: `ftkit eval`.
+    """Scores a run, or answers made elsewhere, on rows whose labels are known: `ftkit eval`.
 
     Args:
+        run: None scores `predictions` without one.
         benchmark, benchmark_dir: a well-known benchmark instead of `data`, and a folder with a local copy of it.
+        predictions: files of answers, one a row; further ones are compared with the first.
+        metric, allow_metric_code: metrics of the library `evaluate`, and whether their code may run.
         name: of the folder under RUN/eval; default: the data's.
+        to: of a run that translates into several languages: into which.
         columns, set: as in `train`; `set` takes keys of the section data.
         flags: text, pair, label, format, encoding, device, precision, processes.
 
@@ -73,14 +81,19 @@ def evaluate(
         ftkit.errors.UserError: what is wrong, and what to do about it.
     """
     recipe = _reading(columns, set, flags)
+    files = [predictions] if isinstance(predictions, (str, Path)) else predictions
     return commands.evaluate(
         None if data is None else str(data),
-        str(run),
+        None if run is None else str(run),
         benchmark=benchmark,
         benchmark_dir=benchmark_dir,
-        name=name,
+        predictions=[str(file) for file in files],
         data=recipe.data,
+        languages=commands.recipe_of(None, {"to": _codes(to) or None}).languages,
+        name=name,
         hardware=recipe.hardware,
+        extra_metrics=metric,
+        allow_metric_code=allow_metric_code,
         quiet=quiet,
     )
 
@@ -90,7 +103,8 @@ def predict(
     data: str | Path | Sequence[str] | Sequence[tuple[str, str]],
     output: str | Path | None = None,
     *,
-    to: Sequence[str] = (),
+    to: str | Sequence[str] = (),
+    output_format: str | None = None,
     all_scores: bool = False,
     spreadsheet_safe: bool = False,
     resume: bool = False,
@@ -105,7 +119,7 @@ def predict(
         data: a list of texts (or of pairs of texts), or the name of a file.
         output: for a file: where the answers go.
         to: of a run that translates into several languages: into which.
-        all_scores, spreadsheet_safe, resume, columns, set: for a file.
+        output_format, all_scores, spreadsheet_safe, resume, columns, set: for a file.
         flags: for a file text, pair, format, encoding; device, precision, processes.
 
     Returns:
@@ -124,16 +138,23 @@ def predict(
             str(run),
             str(data),
             str(output),
+            output_format=output_format,
             data=recipe.data,
-            to=to,
+            to=_codes(to),
             all_scores=all_scores,
             spreadsheet_safe=spreadsheet_safe,
             resume=resume,
             hardware=recipe.hardware,
             quiet=quiet,
         )
+    if output or output_format or all_scores or spreadsheet_safe or resume or recipe.data != DataSection():
+        raise UserError("only answers to a file are written somewhere", "Leave out what is for files")
     rows = [(row,) if isinstance(row, str) else tuple(row) for row in data]
-    return commands.predict_texts(str(run), rows, recipe.hardware, to=to)
+    return commands.predict_texts(str(run), rows, recipe.hardware, to=_codes(to))
+
+
+def _codes(to: str | Sequence[str]) -> list[str]:
+    return [code.strip() for code in to.split(",")] if isinstance(to, str) else list(to)
 
 
 def _settings(columns: Mapping[str, str] | None, given: Mapping[str, Any] | None) -> list[Setting]:
@@ -151,6 +172,6 @@ def _reading(columns: Mapping[str, str] | None, given: Mapping[str, Any] | None,
     if idle:
         raise UserError(
             f"{idle[0]!r} has no effect here",
-            f"There are columns, {', '.join(READING)}, and set with keys such as data.header",
+            f"There are {', '.join(READING)}, and set with keys such as data.header",
         )
     return commands.recipe_of(None, flags, _settings(columns, given))

@@ -95,8 +95,7 @@ def train(
         typer.Option(
             "--model",
             "-m",
-            help="Hub name, folder, run, or package:MODULE/FOLDER; default: all-MiniLM-L6-v2 (English, small); "
-            "to translate: t5-small.",
+            help="Hub name, folder, run, or package:MODULE/FOLDER; default: a small English one for the task.",
         ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of a hub model.")] = None,

@@ -60,7 +60,6 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
 
     out = recipe.out or default_out(recipe)
     run.refuse_existing(out, overwrite)  # before any work is done
-    environment(recipe)  # that the device is there, and computes in this precision
     prepared = preparation.prepare(recipe)
     target = run.create_run(out, overwrite)
     with target.locked():
@@ -313,6 +312,10 @@ def evaluate(
         raise UserError(f"both {source} and the benchmark {benchmark} were given", "Name one of them")
     if name is not None and name != evaluation.data_name(name):
         raise UserError(f"--name {name} is no name for a folder", f"For example --name {evaluation.data_name(name)}")
+    repeat = [source] if source else []
+    repeat += _flags({"benchmark": benchmark, "benchmark-dir": benchmark_dir, "metric": extra_metrics})
+    repeat += ["--allow-metric-code"] if extra_metrics else []
+    repeat += _flags_of(data, languages or config.LanguagesSection(), hardware)
     if benchmark is not None:
         source, data, published = _benchmark(benchmark, benchmark_dir, data)
         name = name or benchmark
@@ -355,7 +358,7 @@ def evaluate(
             "published": published,
             "columns": columns,
             "other_columns": other_columns(record, columns),
-            "flags": _flags_of(data, languages) if benchmark is None else [],
+            "repeat": repeat,
         }
         if extra_metrics:
             pair = task.library_values(answers, examples, record)
@@ -454,15 +457,25 @@ def _examples(record: Any, table: load.Table, given: dict[str, str]) -> tuple[An
     return task.examples(table.source, table.rows, replace(record, columns=columns)), columns
 
 
-def _flags_of(data: config.DataSection, languages: config.LanguagesSection) -> list[str]:
+def _flags(given: Mapping[str, Any]) -> list[str]:
+    """Flags of the command line with their values; a list repeats its flag, None leaves it out."""
+    named = [(name, value if isinstance(value, (list, tuple)) else [value]) for name, value in given.items()]
+    return [part for name, values in named for value in values if value is not None for part in (f"--{name}", value)]
+
+
+def _flags_of(data: config.DataSection, languages: config.LanguagesSection, hardware: HardwareSection) -> list[str]:
     """The flags of `ftkit eval` that say what these sections say."""
-    flags: list[str] = []
-    for role, column in data.columns.items():
-        flags += ["--column", f"{role}={column}"]
-    for key in ("format", "encoding", "delimiter", "header", "quoting"):
-        if (value := getattr(data, key)) is not None:
-            flags += ["--set", f"data.{key}={config.inline(value)}"]
-    return flags + (["--to", ",".join(languages.targets)] if languages.targets else [])
+    keys = ("format", "encoding", "delimiter", "header", "quoting")
+    reading = {key: value for key in keys if (value := getattr(data, key)) is not None}
+    return _flags(
+        {
+            "column": [f"{role}={column}" for role, column in data.columns.items()],
+            "set": [f"data.{key}={config.inline(value)}" for key, value in reading.items()],
+            "to": ",".join(languages.targets) if languages.targets else None,
+            "device": None if hardware.device == "auto" else hardware.device,
+            "precision": None if hardware.precision == "auto" else hardware.precision,
+        }
+    )
 
 
 def predict(

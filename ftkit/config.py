@@ -418,8 +418,10 @@ def entries() -> list[tuple[str, Any, str]]:
         for inner, detail in section.model_fields.items():
             default = detail.get_default(call_default_factory=True)
             meaning = detail.description or ""
-            choices = [choice for choice in _choices(detail.annotation) if choice not in meaning and choice != "auto"]
-            result.append((f"{name}.{inner}", default, meaning + (f": {', '.join(choices)}" if choices else "")))
+            choices = [choice for choice in _choices(detail.annotation) if choice != "auto"]
+            if any(choice not in meaning for choice in choices):
+                meaning += f"; one of {', '.join(choices)}"
+            result.append((f"{name}.{inner}", default, meaning))
     return result
 
 

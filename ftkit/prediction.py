@@ -340,7 +340,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                         if fresh and journal:
                             journal.add(fresh)
                         for row, (cells, problem) in zip(chunk, answered["answers"], strict=True):
-                            writer.write(added.row(row.cells, cells, problem))
+                            writer.write(added.row(row, cells, problem))
                         counts["rows"] += len(chunk)
                         counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
                         counts["windowed"] += answered["windowed"]
@@ -488,10 +488,13 @@ class AddedColumns:
             names = tuple(f"predicted_{name}" for name in names)
         return cls(plain, names, format)
 
-    def row(self, cells: dict[str, Any], found: dict[str, Any] | None, problem: str | None) -> dict[str, Any]:
+    def row(self, row: files.Row, found: dict[str, Any] | None, problem: str | None) -> dict[str, Any]:
         """A row of the output: its own cells and the added ones.
 
         Plain text has the answer only, and JSON an error only where there is one.
+
+        Raises:
+            UserError: the row has a cell of its own under a name of the added ones.
         """
         values = {**dict.fromkeys(self.plain), **(found or {}), "error": problem}
         if self.format == "text":
@@ -499,9 +502,10 @@ class AddedColumns:
         if problem is None and self.format in ("json", "jsonl"):
             del values["error"]
         named = {name: values[key] for key, name in zip(self.plain, self.names, strict=True) if key in values}
-        if clash := cells.keys() & named.keys():
+        if clash := row.cells.keys() & named.keys():
             raise UserError(
-                f"a row has a value under {min(clash)!r}, which the first rows lack and which the answer is to bear",
+                f"row {row.number} (line {row.line}) has a value under {min(clash)!r}, a name that the first rows lack "
+                "and that the answer is to bear",
                 "Rename it in the data, or give the first row all names",
             )
-        return {**cells, **named}
+        return {**row.cells, **named}

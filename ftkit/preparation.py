@@ -74,8 +74,11 @@ def prepare(recipe: Recipe) -> Prepared:
         for split, t in tables.items()
     }
     sources = {split: (table.source, table.sha256) for split, table in tables.items()}
-    from ftkit import models  # brings torch and transformers, which take seconds: the data come first
+    from ftkit import devices, models  # bring torch and transformers, which take seconds: the data come first
     from ftkit.heads.base import Rows
+
+    hardware = recipe.hardware
+    devices.choose_precision(devices.single_device(hardware.device), hardware.precision)  # that there are such
 
     model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models, recipe.allow_pickle)
     if recipe.model == "auto":
@@ -162,7 +165,13 @@ def _columns_of(task: Task, record: Any, table: load.Table) -> dict[str, str]:
     if set(record.columns.values()) <= set(table.columns):
         return dict(record.columns)
     given = {role: column for role, column in record.columns.items() if column in table.columns}
-    return task.columns(given, table.columns, table.rows, record=record)
+    try:
+        return task.columns(given, table.columns, table.rows, record=record)
+    except UserError as error:
+        names = ", ".join(record.columns.values())
+        raise UserError(
+            f"{table.source}: {error.problem}", f"Give its columns the names of the training file's: {names}"
+        ) from None
 
 
 def _leave_out(examples: dict[str, Examples], unusable: dict[str, list[int]]) -> dict[str, int]:

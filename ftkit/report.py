@@ -93,7 +93,7 @@ def write_evaluation_report(run: Run, folder: str, result: Mapping[str, Any], re
         "rows": f"rows of {source_name(result['source'])}",
         "also": None,
         "training": None,
-        "repeat": ["ftkit", "eval", str(run.folder), result["source"], *result.get("flags", []), "--name", folder],
+        "repeat": ["ftkit", "eval", str(run.folder), *result.get("repeat", [result["source"]]), "--name", folder],
     }
     run.write_text(f"eval/{folder}/report.html", _render("report.html.jinja", page))
 

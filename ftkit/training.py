@@ -660,6 +660,8 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
         allow_pickle=recipe.allow_pickle,
         first_logits=log_odds(rows.targets) if record.head == "labels" and record.multi_label else None,
     )
+    if recipe.training.head_factor != 1 and not new:
+        notes.append("no head is new, so that all learns at the same rate, whatever training.head_factor says")
     models.freeze(model, recipe.training.freeze)
     if recipe.hardware.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:

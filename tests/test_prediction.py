@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ftkit import prediction
+from ftkit.data.files import Row
 from ftkit.errors import UserError
 from tests import tiny
 from tests.conftest import Learned
@@ -80,6 +81,7 @@ def test_answers_are_those_of_one_part_after_the_other(
 
 def test_what_a_late_row_calls_as_the_answer_is_not_overwritten() -> None:
     added = prediction.AddedColumns.beside(["text"], ["label", "score"], "jsonl")
-    assert added.row({"text": "a"}, {"label": "x", "score": 0.5}, None) == {"text": "a", "label": "x", "score": 0.5}
-    with pytest.raises(UserError, match="a row has a value under 'label', which the first rows lack"):
-        added.row({"text": "a", "label": "mine"}, {"label": "x", "score": 0.5}, None)
+    answer = {"label": "x", "score": 0.5}
+    assert added.row(Row(1, 1, {"text": "a"}), answer, None) == {"text": "a", "label": "x", "score": 0.5}
+    with pytest.raises(UserError, match=r"row 2 \(line 3\) has a value under 'label'"):
+        added.row(Row(2, 3, {"text": "a", "label": "mine"}), answer, None)

@@ -294,7 +294,10 @@ def test_eval_tells_which_columns_it_took_and_its_report_repeats_it(run_of: RunO
     result = json.loads((learned.folder / "eval/renamed/metrics.json").read_text())
     assert result["columns"] == {"text": "Review Text", "label": "verdict"}
     report = (learned.folder / "eval/renamed/report.html").read_text()
-    assert f"ftkit eval {learned.folder} {other} --column label=verdict --name renamed" in report
+    assert (
+        f"ftkit eval {learned.folder} {other} --column label=verdict --device cpu --precision fp32 --name renamed"
+        in report
+    )
     swapped = ftkit("eval", other, learned.folder, *FP32)
     assert swapped.code == 2 and f"ftkit eval {learned.folder} {other}" in swapped.err
 
@@ -318,6 +321,10 @@ def test_python_takes_the_flags_of_the_command_line(run_of: RunOf, tmp_path: Pat
     assert first["scores"] == second["scores"]
     predict(learned.folder, other, tmp_path / "x.csv", text="Review Text", precision="fp32", device="cpu")
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 101
+    theirs = evaluate(None, other, predictions=tmp_path / "x.csv", label="verdict")
+    assert theirs["scores"]["accuracy"]["value"] == first["scores"]["accuracy"]["value"]
+    with pytest.raises(UserError, match="only answers to a file"):
+        predict(learned.folder, ["a text"], all_scores=True)
     for idle in ({"epochs": 3}, {"set": {"training.epochs": 3}}):
         with pytest.raises(UserError, match="has no effect here"):
             evaluate(learned.folder, other, **idle)

@@ -84,7 +84,7 @@ def interval(scores: Floats, rows: int, bounds: tuple[float, float] = (0.0, 1.0)
 
     Resamples cannot show a mistake that no row shows. At an end of `bounds` the interval therefore
     reaches as far as the exact one of a proportion (Clopper and Pearson 1934) with no mistake in `rows`.
-    Resamples of fewer than LEAST_ROWS rows say nothing: the interval is then all that is possible.
+    Resamples of fewer than LEAST_ROWS rows say nothing: between the ends the interval is then all that is possible.
     """
     value = float(scores[0])
     shift = 2 * (value - np.median(scores[1:]))

@@ -346,8 +346,8 @@ def foreign_text(value: Any, place: str) -> str:
     Raises:
         UserError: several texts, or something else than a text.
     """
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
     text = text_of(value)
     if text is None and not is_missing(value):
         raise UserError(f"{place} has a {type(value).__name__} where one text is expected", "Write each as a text")

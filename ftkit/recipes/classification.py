@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ftkit import baselines
 from ftkit.config import LabelsSection, Recipe
-from ftkit.data import files, load, splits
+from ftkit.data import load, splits
 from ftkit.data.features import Features
 from ftkit.data.files import ReadOptions, Row
 from ftkit.errors import UserError
@@ -66,6 +67,7 @@ LABEL_NAMES: tuple[str, ...] = (
 )
 LABEL_NAMES += ("star_rating", "rating", "score", "polarity", "标签", "类别", "分类", "情感", "评分", "v1")
 SEPARATORS = (",", ";", "|")
+DECIMAL = re.compile(r"\s*-?\d+(,(0|5|00|25|50|75))?\s*")  # a rating with a decimal comma; "2,27" may be two labels
 LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
 MAX_LABELS_SHARE = 0.5  # more different labels than this share of the rows: probably the wrong column
 
@@ -256,8 +258,8 @@ class Classification:
             return True, settings.separator
         cells = Counter(text for value in values if (text := text_of(value)) and text.strip())
         for separator in SEPARATORS:
-            if separator == "," and all(files.NUMBER.fullmatch(cell) for cell in cells):
-                continue  # decimal commas
+            if separator == "," and all(map(DECIMAL.fullmatch, cells)):
+                continue
             joined = sum(count for cell, count in cells.items() if separator in cell)
             parts = {part.strip() for cell in cells for part in cell.split(separator)}
             alone = sum(1 for part in parts if part in cells)
@@ -549,15 +551,11 @@ class Classification:
 
     def foreign_record(self, table: load.Table, recipe: Recipe) -> LabelsRecord:
         """What the labels of a file mean where no training has fixed it."""
-        found = self.columns(recipe.data.columns, table.columns, table.rows)
+        record = LabelsRecord(task=self.name, columns={})
+        found = self.columns(recipe.data.columns, table.columns, table.rows, record=record)
         several, separator = self.find_separator(table.rows, found["label"], recipe.labels)
-        record = LabelsRecord(
-            task=self.name,
-            columns=found,
-            multi_label=several,
-            separator=separator,
-            threshold=0.5 if several else None,
-        )
+        threshold = 0.5 if several else None
+        record = replace(record, columns=found, multi_label=several, separator=separator, threshold=threshold)
         labels = self.label_map(self.examples(table.source, table.rows, record), several, separator)
         return replace(record, labels=list(labels.names))
 

@@ -16,6 +16,7 @@ import pytest
 from ftkit.commands import chosen_here
 from ftkit.config import LabelsSection, Recipe
 from ftkit.data.files import ReadOptions, Row, open_rows
+from ftkit.data.load import Table
 from ftkit.errors import UserError
 from ftkit.recipes import RECIPES, find
 from ftkit.recipes.base import GUESS_ROWS, Examples, text_of
@@ -352,6 +353,12 @@ def test_decimal_commas_separate_no_labels() -> None:
     assert (labels[1], label_map.multi_label) == ("1,5", False)
 
 
+def test_numbers_of_labels_are_several_a_row() -> None:
+    labels, label_map = read(["27", "2,27", "0,3,5", "0", "2", "3", "5", "27"] * 3)
+    assert (labels[1], label_map.multi_label, label_map.separator) == (("2", "27"), True, ",")
+    assert read(["27", "2,27", "2", "27"] * 3)[1].multi_label
+
+
 def test_a_double_minus_is_no_number() -> None:
     assert read(["--1", "2", "--1", "2"])[1].names == ("--1", "2")
 
@@ -508,6 +515,10 @@ def test_the_label_of_rows_to_be_scored_is_not_guessed() -> None:
     assert TASK.columns({}, ["text", "verified", "gold"], rows)["label"] == "verified"
     with pytest.raises(UserError, match="no label column was found"):
         TASK.columns({}, ["text", "verified", "gold"], rows, record=RECORD)
+    data = Table("a.csv", ("text", "verified", "gold"), rows, (), "")
+    with pytest.raises(UserError, match="no label column was found"):
+        TASK.foreign_record(data, Recipe())
+    assert TASK.foreign_record(data, Recipe(data={"columns": {"label": "gold"}})).columns["label"] == "gold"
     found = TASK.columns({"label": "gold"}, ["text", "verified", "gold"], rows, record=RECORD)
     assert found == {"text": "text", "label": "gold"}
 

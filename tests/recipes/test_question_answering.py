@@ -577,6 +577,7 @@ def test_answers_of_other_systems_are_joined_by_id_or_by_order(tmp_path: Path) -
     assert foreign(tmp_path, "p.csv", "id,answer\na,Bob\na,Ann\n", "a", "a") == ["Bob", "Ann"]
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": null}\n', "a") == [""]
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": ["Bob"]}\n', "a") == ["Bob"]
+    assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": []}\n', "a") == [""]
 
 
 @pytest.mark.parametrize(

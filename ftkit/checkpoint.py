@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,11 @@ def damage(folder: Path) -> str | None:
         hashes = None
     if not isinstance(hashes, dict) or any(Path(name).name != name for name in hashes):
         return f"{MANIFEST} is missing or cannot be read"
+    return changed(folder, hashes)
+
+
+def changed(folder: Path, hashes: Mapping[str, str]) -> str | None:
+    """Which file of a folder is not what was written, and why; None if all are."""
     for name, expected in hashes.items():
         try:
             if _hash(folder / name) != expected:

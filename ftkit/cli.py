@@ -326,6 +326,8 @@ def predict(
         _join(device)
         for answer in commands.predict_texts(run, rows, wanted, to=_codes(to) or ()):
             print(json.dumps(answer, ensure_ascii=False) if as_json else terminal.answer_line(answer))
+            if answer.get("cut"):
+                print("the last answer met the limit of tokens (text.max_new_tokens)", file=sys.stderr)
         return
     if data is None:
         raise UserError("nothing to answer", 'ftkit predict RUN DATA -o OUT, or ftkit predict RUN --text "..."')
@@ -357,6 +359,8 @@ def predict(
             line += f"; {facts['windowed']:,} were longer than one window and read in several"
         for what, count in facts["notices"].items():
             line += f"; {count:,} {what}"
+        if facts["unknown_token_share"] > terminal.MUCH_UNKNOWN:
+            line += f"; {facts['unknown_token_share']:.0%} of the tokens are unknown to the model"
         if facts["escaped"]:
             line += f"; {facts['escaped']:,} cells made safe for spreadsheets"
         print(line, file=sys.stderr)

@@ -129,6 +129,11 @@ def resume(
             )
         trained = target.read_json("training.json") if target.model.is_dir() else None
         newest, problems = checkpoint.newest(target.folder / "checkpoints")
+        if newest is None and problems and not anyway and trained is None:
+            raise UserError(
+                "no checkpoint of this training is whole:\n  " + "\n  ".join(problems),
+                "Restore one from a copy, or begin this training again with --resume-anyway",
+            )
         tell(
             "resuming",
             {
@@ -507,6 +512,7 @@ def predict(
         if path.exists() and Path(output).exists() and path.samefile(output):
             raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     files_only = source != "-" and output != "-" and (Path(output).is_file() or not Path(output).exists())
+    files_only = files_only and all(path.is_file() for path in load.inputs(source, options))  # pipes are read but once
     if resume and not files_only:
         raise UserError("--resume goes on from file to file only", "Name a file for DATA, and one for the answers: -o")
     count = launch.processes(hardware)

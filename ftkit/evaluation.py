@@ -85,7 +85,8 @@ def reading(features: Features, head: Head) -> dict[str, int]:
         "rows of more than one window": windowed,
         f"rows that do not fit into a window of {head.max_length} tokens, not answered": unread,
     }
-    return {what: count for what, count in counts.items() if count} | {"unknown tokens": int(features.text_tokens[1])}
+    tokens = dict(zip(("tokens", "unknown tokens"), map(int, features.text_tokens), strict=True))
+    return {what: count for what, count in counts.items() if count} | tokens
 
 
 def library_metric(name: str, references: Any, predictions: Any) -> dict[str, Any]:

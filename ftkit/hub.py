@@ -75,6 +75,13 @@ def model_folder(name: str, revision: str | None = None, allow_pickle: bool = Fa
     return folder
 
 
+def commit(name: str, folder: Path) -> str | None:
+    """The commit of the hub's model that a folder holds; None for what comes from elsewhere."""
+    if name.startswith("package:") or _local_folder(name) is not None:
+        return None
+    return folder.name if folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", folder.name) else None
+
+
 def _package_folder(name: str) -> Path:
     module, _, inside = name.removeprefix("package:").partition("/")
     if not module.isidentifier():

@@ -70,8 +70,10 @@ def keep(output: str, about: Mapping[str, Any], resume: bool) -> Iterator[Journa
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise writers.taken(output) from None
+        except OSError:  # a file system that knows no locks
+            pass
         journal = Journal(path, file)
         end = _check(journal, about, output) if resume else 0
         with writers.disk_faults(str(path)):

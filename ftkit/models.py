@@ -132,6 +132,7 @@ def load_model(
     Raises:
         UserError: the family has no such head, or (not in training) parameters are missing.
     """
+    other_labels = record.head == "labels" and _other_labels(config, record.labels)
     if record.head == "labels":
         config.num_labels = len(record.labels)
         config.id2label = dict(enumerate(record.labels))
@@ -154,6 +155,8 @@ def load_model(
     model, info = _from_pretrained(auto_class, folder, config, training, not pickled)
     missing = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     notes = [f"weights read from a pickle in {folder}, as allowed: tensors only, no code"] if pickled else []
+    if other_labels and training and not missing:
+        missing = _forget_labels(model)
     if missing and not training:
         raise UserError(
             f"{folder} lacks the weights of its head ({', '.join(missing[:4])}): it was not trained for this",
@@ -325,8 +328,29 @@ def check_precision(config: Any, precision: str) -> None:
 
 def has_head(config: Any, record: Any) -> bool:
     """Whether a checkpoint says that it has learned such answers before: the same head, for as many labels."""
-    as_many = record.head != "labels" or config.num_labels == len(record.labels)
-    return as_many and any(name.endswith(HEADS[record.head]) for name in config.architectures or ())
+    if record.head == "labels" and (config.num_labels != len(record.labels) or _other_labels(config, record.labels)):
+        return False
+    return any(name.endswith(HEADS[record.head]) for name in config.architectures or ())
+
+
+def _other_labels(config: Any, labels: Sequence[str]) -> bool:
+    """Whether the outputs of a checkpoint have names, and others than these or in another order."""
+    known = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    named = not all(name.startswith("LABEL_") for name in known)
+    return named and [name.casefold() for name in known] != [label.casefold() for label in labels]
+
+
+def _forget_labels(model: Any) -> list[str]:
+    """Has the layers that stand for labels begin at random, as those of a new head do; their names."""
+    prefix, count = f"{model.base_model_prefix}.", model.config.num_labels
+    found = {n: p for n, p in model.named_parameters() if not n.startswith(prefix) and p.shape[0] == count}
+    with torch.no_grad():
+        for parameter in found.values():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, getattr(model.config, "initializer_range", 0.02))
+            else:
+                parameter.zero_()
+    return sorted(found)
 
 
 def _auto_class(head: str, config: Any) -> Any:

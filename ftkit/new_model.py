@@ -144,6 +144,8 @@ def _check(family: str, size: str, corpus: Sequence[str], vocabulary_size: int, 
 
 
 def _refuse_existing(folder: Path) -> None:
+    if not folder.name:
+        raise UserError(f"--out {folder} is where you are, and names no folder to be made", "--out models/NAME")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already", f"Choose another folder: --out {folder}-2")
     above = next(parent for parent in folder.parents if parent.exists())

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import ftkit
-from ftkit import fast, models, plan, recipes
+from ftkit import checkpoint, fast, models, plan, recipes
 from ftkit.data import files, load, writers
 from ftkit.data.features import Features
 from ftkit.devices import Devices, out_of_memory, sharing_threads
@@ -303,11 +303,13 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
             for place, i in enumerate(numbers):
                 if problems[i] is None:
                     found[i] = task.cells(answers, place, record, job["all_scores"], flat)
-        windowed = int((features.windows_of_rows > 1).sum())
-        return {"answers": [*zip(found, problems, strict=True)], "windowed": windowed, "notices": told}
+        windowed, tokens = int((features.windows_of_rows > 1).sum()), features.text_tokens.tolist()
+        answered = [*zip(found, problems, strict=True)]
+        return {"answers": answered, "windowed": windowed, "notices": told, "tokens": tokens}
 
     counts = {"rows": 0, "errors": 0, "windowed": 0}
     notices: Counter[str] = Counter()
+    tokens = np.zeros(2, dtype=np.int64)  # of the texts, and those of them that are unknown to the model
     started = time.perf_counter()
     show = devices.main and not job["quiet"]
     journal: Any = None
@@ -345,6 +347,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
                         counts["errors"] += sum(problem is not None for _, problem in answered["answers"])
                         counts["windowed"] += answered["windowed"]
                         notices.update(answered["notices"])
+                        tokens += answered.get("tokens", (0, 0))
                 if number < kept:
                     progress.go_on_from(counts["rows"])
                 else:
@@ -362,6 +365,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     return {
         **counts,
         "notices": dict(notices),
+        "unknown_token_share": float(tokens[1] / max(1, tokens[0])),
         "seconds": seconds,
         "columns": list(added.names),
         "escaped": escaped,
@@ -425,12 +429,22 @@ def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
 def _output_format(output: str, asked: str | None, read: str) -> str:
     """The format asked for, or of the output's name; standard output is like the input."""
     if asked is None and output == "-":
+        read = "json" if read == "squad" else read
         return read if read in writers.WRITABLE and read != "text" else "csv"
     return files.file_format(output, asked, "--output-format")
 
 
 def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
-    """A run's head and model, ready to answer."""
+    """A run's head and model, ready to answer.
+
+    Raises:
+        UserError: the model is not what training wrote.
+    """
+    written = run.read_json("training.json").get("model_sha256", {}) if (run.folder / "training.json").exists() else {}
+    if problem := checkpoint.changed(run.model, written):
+        raise UserError(
+            f"{run.model}: {problem} when the training ended", "Restore the run from a copy, or train again"
+        )
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)
     models.check_precision(config, devices.precision)
@@ -498,7 +512,8 @@ class AddedColumns:
         """
         values = {**dict.fromkeys(self.plain), **(found or {}), "error": problem}
         if self.format == "text":
-            return {self.names[0]: values[self.plain[0]]}
+            answer = values[self.plain[0]]
+            return {self.names[0]: " ".join(answer.split()) if isinstance(answer, str) else answer}
         if problem is None and self.format in ("json", "jsonl"):
             del values["error"]
         named = {name: values[key] for key, name in zip(self.plain, self.names, strict=True) if key in values}

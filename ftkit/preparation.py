@@ -74,7 +74,7 @@ def prepare(recipe: Recipe) -> Prepared:
         for split, t in tables.items()
     }
     sources = {split: (table.source, table.sha256) for split, table in tables.items()}
-    from ftkit import devices, models  # bring torch and transformers, which take seconds: the data come first
+    from ftkit import devices, hub, models  # bring torch and transformers, which take seconds: the data come first
     from ftkit.heads.base import Rows
 
     hardware = recipe.hardware
@@ -85,13 +85,15 @@ def prepare(recipe: Recipe) -> Prepared:
         inferred.append(("model", model_name))
     config = models.load_config(model_folder, recipe.allow_pickle)
     tokenizer = models.load_tokenizer(model_folder, config)
-    record = replace(record, base_model=model_name, revision=recipe.revision)
-    record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    record = replace(record, base_model=model_name, revision=hub.commit(model_name, model_folder) or recipe.revision)
     for found in examples.values():
         if not len(found):
             why = {reason: count for reason, count in found.counts.items() if reason != "read"}
             raise UserError(f"none of the rows of {found.source} can be used ({_counts(why)})")
-    left_out = _leave_out(examples, task.unusable(examples["train"], record))
+    left_out = _leave_out(examples, {})  # before it is settled which labels there are to be learned
+    record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    if unusable := {reason: rows for reason, rows in task.unusable(examples["train"], record).items() if rows}:
+        left_out |= _leave_out(examples, unusable)
     if "validation" not in examples:
         share = float(load.sources(recipe.data)["validation"])
         _carve(examples, share, recipe.seed, task)
@@ -353,6 +355,9 @@ def _resolve(
             "training.freeze=backbone leaves nothing of a model that writes to learn",
             "Leave it out, or --set training.freeze=embeddings",
         )
+    for section in sorted({"labels", "languages", "questions", "text"}.difference(task.sections(record))):
+        if idle := getattr(recipe, section).model_dump(exclude_defaults=True):
+            raise UserError(f"{section}.{next(iter(idle))} has no effect on {task.name} here", "Leave it out")
     known = task.metrics(record)
     metric = training.metric or known[0]
     if metric not in known:
@@ -362,6 +367,7 @@ def _resolve(
         update={
             "task": task.name,
             "model": record.base_model,
+            "revision": record.revision,
             "data": recipe.data.model_copy(update={"columns": record.columns, **found}),
             "window": recipe.window.model_copy(update={"max_length": record.max_length, "overlap": record.overlap}),
             "training": training.model_copy(

@@ -90,11 +90,13 @@ class Run:
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise UserError(
                     f"another ftkit process is working in {self.folder}",
                     "Wait for it to end, or choose another directory: --out runs/OTHER",
                 ) from None
+            except OSError:  # a file system that knows no locks
+                pass
             yield
 
 

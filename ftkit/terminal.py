@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -19,6 +19,7 @@ from ftkit.errors import UserError
 PIPE_COLUMNS = 240
 MOST_LABELS = 12  # rows of the per-label table shown; metrics.json has all
 MOST_ERRORS = 5
+MUCH_UNKNOWN = 0.05  # share of unknown tokens from which on scores and answers say little
 METRICS = {
     "f1": "F1",
     "exact_match": "exact match (accuracy)",
@@ -210,6 +211,8 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
     for name, rival in scores["baselines"].items():
         for metric, difference in rival["difference"].items():
             out.print(verdict(name, metric, difference), markup=False)
+    for line in _reading(scores):
+        out.print(line, markup=False)
     for code, part in scores.get("by_target", {}).items():
         own = ", ".join(f"{METRICS[key]} {interval(part['scores'][key])}" for key in ("bleu", "chrf2pp"))
         out.print(f"into {code}: {part['n']:,} rows, {own}", markup=False)
@@ -251,6 +254,17 @@ def show_scores(title: str, scores: Mapping[str, Any], texts: Mapping[int, str] 
             text = f"  {text[:100]}{'…' if len(text) > 100 else ''}" if text else ""
             place = item["place"].rpartition("/")[2]
             out.print(f"  {place}: {_join(item['answer'])}{score}, not {_join(item['reference'])}{text}", markup=False)
+
+
+def _reading(scores: Mapping[str, Any]) -> Iterator[str]:
+    """What happened to rows on the way to these scores."""
+    reading = dict(scores.get("reading", {}))
+    tokens, unknown = reading.pop("tokens", 0), reading.pop("unknown tokens", 0)
+    told = {what: count for what, count in scores.get("counts", {}).items() if what != "read"}
+    for what, count in {**told, **reading}.items():
+        yield f"{count:,} {what}"
+    if unknown > MUCH_UNKNOWN * tokens:
+        yield f"{unknown / tokens:.0%} of the tokens are unknown to the model"
 
 
 def _counted_rows(count: int) -> str:

@@ -597,7 +597,9 @@ def _put_model(run: Run, course: Course, facts: dict[str, Any]) -> None:
             f"the best model, {best}, has been damaged since it was written: {damage}",
             f"Check the disk, and go on from the newest whole checkpoint with: ftkit train --resume {run.folder}",
         )
-    run.write_json("training.json", facts)
+    hashes = json.loads((best / checkpoint.MANIFEST).read_text())
+    hashes.pop(OUTPUTS, None)
+    run.write_json("training.json", facts | {"model_sha256": hashes})
     os.replace(best, run.model)
     tidy(run)
 

@@ -294,6 +294,16 @@ def test_a_second_training_in_the_same_run_is_refused_while_the_first_goes_on(st
     assert "another ftkit process is working in" in done.err
 
 
+def test_a_training_none_of_whose_checkpoints_is_whole_is_not_begun_anew_unasked(stopped: Path) -> None:
+    for path in (stopped / "checkpoints").glob("update-*/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = sorted(path.name for path in (stopped / "checkpoints").iterdir())
+    done = tiny.ftkit("train", "--resume", stopped, "--quiet")
+    assert done.code == 2
+    assert "no checkpoint of this training is whole" in done.err and "--resume-anyway" in done.err
+    assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == before
+
+
 def test_a_full_disk_ends_with_the_bytes_and_the_old_checkpoint(stopped: Path) -> None:
     """RLIMIT_FSIZE stands in for the disk: writing past it fails as on a full one."""
     before = names(stopped / "checkpoints")

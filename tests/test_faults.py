@@ -565,7 +565,7 @@ def test_messages_with_unnamed_columns_are_read(tried: Tried) -> None:
 def test_hotel_reviews_of_one_label_cannot_be_learned_from(tried: Tried) -> None:
     path = MESSY / "hotel_reviews_with_empty_row.csv"
     assert tried.refusal(path) == (
-        f"{path} has only one label, '0' in its 120 rows: there is nothing to tell apart\n"
+        f"{path} has only one label, '0' in its 119 rows: there is nothing to tell apart\n"
         "Is it the right column? --label NAME chooses it"
     )
 

@@ -349,6 +349,7 @@ def answers_of_a_run_with_code(place: Place) -> Commands:
         place.model(config={"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}),
         run / "model",
     )
+    tiny.forge(run)
     return [["predict", "run", "-", "--format", "text", "-o", "-"]]
 
 
@@ -356,6 +357,7 @@ def answers_of_a_run_with_code(place: Place) -> Commands:
 def answers_of_a_run_without_a_head(place: Place) -> Commands:
     run = place.run()
     shutil.copy(place.base / "model.safetensors", run / "model")
+    tiny.forge(run)
     return [["eval", "run", "data.csv", "--quiet"], ["predict", "run", "data.csv", "-o", "out.csv"]]
 
 
@@ -404,7 +406,7 @@ def strange_files_among_the_checkpoints(place: Place) -> Commands:
             place.pickle(folder / name)
         for name in ("optimizer.pt", "optimizer.bin", "pytorch_model.bin", "rng_state.pth", "training_args.bin"):
             place.bin(folder / name)
-    return RESUME
+    return [[*command, "--resume-anyway"] for command in RESUME]
 
 
 @case(2, "update-99999999")

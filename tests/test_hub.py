@@ -373,6 +373,16 @@ def test_a_missing_folder_suggests_its_neighbour(tmp_path: Path) -> None:
     assert caught.value.remedy == f"Did you mean {tmp_path / 'reviews'}?"
 
 
+def test_a_snapshot_names_its_commit_and_nothing_else_has_one(tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--me--bert/snapshots" / ("0123456789" * 4)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert hub.commit("me/bert", snapshot) == "0123456789" * 4
+    assert hub.commit(str(snapshot), snapshot) is None
+    assert hub.commit("package:some/model", snapshot) is None
+    assert hub.commit("me/bert", tmp_path) is None
+
+
 def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it has no revision v1"):
         hub.model_folder(str(plain_model(tmp_path)), "v1")

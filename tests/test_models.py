@@ -95,6 +95,23 @@ def test_it_is_known_beforehand_whether_a_head_has_learned(bert: Path, tmp_path:
     assert default_rates(config, two)[1] == 10.0
 
 
+def test_a_head_that_stands_for_other_labels_is_made_anew_although_it_has_as_many(bert: Path, tmp_path: Path) -> None:
+    model, _ = load(bert, training=True)
+    model.save_pretrained(tmp_path / "learned")
+    for path in bert.glob("tokenizer*"):
+        shutil.copy(path, tmp_path / "learned")
+    same, notes = load(tmp_path / "learned", training=True)
+    assert notes == [] and torch.equal(same.classifier.weight, model.classifier.weight)
+    for labels in (["d", "e", "f"], ["b", "a", "c"]):
+        others = LabelsRecord(task="classification", columns={}, head="labels", labels=labels)
+        found, notes = load(tmp_path / "learned", training=True, record=others)
+        assert notes[0] == "new head: classifier.bias, classifier.weight begin at random"
+        assert not torch.equal(found.classifier.weight, model.classifier.weight)
+        assert not models.has_head(models.load_config(tmp_path / "learned"), others)
+    shouted = LabelsRecord(task="classification", columns={}, head="labels", labels=["A", "B", "C"])
+    assert load(tmp_path / "learned", training=True, record=shouted)[1] == []
+
+
 def test_the_width_of_a_coupled_model_is_that_of_its_parts() -> None:
     part = transformers.BertConfig(hidden_size=384, num_attention_heads=12)
     config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(part, part)

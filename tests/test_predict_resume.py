@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import resource
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ftkit import journal, prediction
-from tests import forks
+from tests import forks, tiny
 from tests.conftest import Learned
 from tests.tiny import FP32, Finished, ftkit, rows, write_csv
 
@@ -156,6 +158,7 @@ def test_going_on_with_another_model_is_refused(interrupted: tuple[Path, Path, P
     weights = run / "model" / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    tiny.forge(run)
 
     done = predict(run, data, out, "--resume")
 
@@ -231,6 +234,28 @@ def test_a_prediction_begun_on_one_process_goes_on_on_two(run: Path, data: Path,
 
     assert codes == [0, 0], (tmp_path / "0").read_text()
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_pipe_is_answered_to_its_end(run: Path, data: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    rows = data.read_bytes()
+    many = rows + rows.split(b"\n", 1)[1] * (1 + 1_500_000 // len(rows))  # more than is read to know the format
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(many))
+    writer.start()
+    out = tmp_path / "out.jsonl"
+    done = ftkit("predict", run, tmp_path / "pipe", "--format", "csv", "-o", out, *FP32)
+    writer.join()
+    assert done.code == 0, done.err
+    assert len(out.read_text().splitlines()) == many.count(b"\n") - 1
+
+
+def test_a_file_system_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*given: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with journal.keep(str(tmp_path / "out.csv"), {"a": 1}, resume=False) as kept:
+        assert kept.kept == 0
 
 
 def test_the_journal_holds_no_more_than_the_answers(run: Path, data: Path, tmp_path: Path) -> None:

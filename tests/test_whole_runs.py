@@ -343,6 +343,52 @@ def test_a_device_that_is_not_there_leaves_no_run(checkpoint_of: CheckpointOf, t
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("verb", ["eval", "predict"])
+def test_a_flipped_bit_in_the_model_of_a_run_is_found_and_named(run_of: RunOf, tmp_path: Path, verb: str) -> None:
+    learned = run_of("bert")
+    run = Path(shutil.copytree(learned.folder, tmp_path / "run"))
+    flip(run / "model/model.safetensors")
+    done = ftkit(verb, run, learned.test, *FP32)
+    assert done.code == 2 and "model.safetensors is not what was written when the training ended" in " ".join(
+        done.err.split()
+    )
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("wrong", ["text.label_smoothing=0.1", "questions.rule=cmrc", "languages.source=en"])
+def test_settings_of_other_tasks_are_refused(checkpoint_of: CheckpointOf, tmp_path: Path, wrong: str) -> None:
+    data = write_csv(tmp_path / "train.csv", rows(60, seed=1))
+    given = ("--task", "classification", "--model", checkpoint_of("bert"), "--out", tmp_path / "run")
+    done = ftkit("train", data, *given, "--set", wrong)
+    assert done.code == 2 and f"{wrong.partition('=')[0]} has no effect on classification here" in done.err
+
+
+def test_a_label_whose_rows_are_all_held_back_for_the_test_is_not_learned(
+    checkpoint_of: CheckpointOf, tmp_path: Path
+) -> None:
+    made = [{"text": f"{sentence(random.Random(n), [], 4, 8)} {n}", "label": "ab"[n % 2]} for n in range(40)]
+    train = write_csv(tmp_path / "train.csv", made)
+    test = write_csv(tmp_path / "test.csv", [row for row in made if row["label"] == "b"])
+    done = ftkit("train", train, "--test", test, "--model", checkpoint_of("bert"), "--out", tmp_path / "run")
+    assert done.code == 2 and "has only one label, 'a' in its 20 rows" in done.err
+
+
+def test_texts_that_a_model_cannot_read_are_told_by_predict_and_eval(run_of: RunOf, tmp_path: Path) -> None:
+    learned = run_of("bert")
+    label = json.loads((learned.folder / "task.json").read_text())["labels"][0]
+    strange = write_csv(tmp_path / "new.csv", [{"text": "北京 天气", "label": label}] * 8)
+    done = ftkit("predict", learned.folder, strange, "-o", tmp_path / "x.csv", *FP32)
+    assert "of the tokens are unknown to the model" in done.err
+    assert "of the tokens are unknown to the model" in ftkit("eval", learned.folder, strange, *FP32).out
+    done = ftkit("predict", learned.folder, learned.test, "-o", tmp_path / "y.csv", *FP32)
+    assert "unknown" not in done.err
+
+
 def test_predict_says_how_many_rows_it_answered(run_of: RunOf, tmp_path: Path) -> None:
     learned = run_of("bert")
 

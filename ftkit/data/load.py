@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +61,12 @@ def load(source: str, options: files.ReadOptions, split: str = "train", revision
     """
     if source.startswith("hub:"):
         return _load_hub(source, split, revision)
+    if not os.path.isdir(source) and os.path.exists(source) and not os.path.isfile(source):
+        with tempfile.NamedTemporaryFile(prefix="ftkit-pipe-") as spool, open(source, "rb") as pipe:
+            shutil.copyfileobj(pipe, spool)
+            spool.flush()
+            told = options if options.format else replace(options, format=files.file_format(source, None, "--format"))
+            return replace(load(spool.name, told), source=source)
     found, stream = open_rows(source, options)
     rows = list(stream)
     columns = tuple(dict.fromkeys(itertools.chain(found.columns, *(row.cells for row in rows))))  # late keys of JSON

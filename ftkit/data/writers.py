@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from ftkit.data.files import FORMATS, file_format
 from ftkit.errors import UserError
 
-WRITABLE = tuple(name for name in FORMATS if name != "label-first")
+WRITABLE = tuple(name for name in FORMATS if name not in ("label-first", "squad"))
 BATCH = 10_000  # rows of one Parquet row group or Arrow record batch
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula (OWASP)
@@ -141,13 +141,13 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
         with disk_faults(place):
             file.flush()
         return
-    target = target_of(name)
-    if os.path.exists(target) and not os.path.isfile(target):  # a device or a pipe
+    if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):  # a device or a pipe
         with disk_faults(name):
-            file = open(target, "wb")  # noqa: SIM115 (closed two lines below)
+            file = open(name, "wb")  # noqa: SIM115 (closed two lines below)
         with file:
             yield file
         return
+    target = target_of(name)
     partial = beside(target, "partial")
     with disk_faults(name):
         file = _own(partial, name)

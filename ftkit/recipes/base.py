@@ -225,6 +225,10 @@ class Task(Protocol):
         """Targets and weights of the rows, as `heads.base.Rows` holds them."""
         ...
 
+    def sections(self, record: Any) -> tuple[str, ...]:
+        """The sections of a recipe, of labels, languages, questions and text, that it reads with such a record."""
+        ...
+
     def metrics(self, record: Any) -> list[str]:
         """What an epoch can be chosen by, the default first; "loss" is the only one that is better when lower."""
         ...

@@ -415,6 +415,10 @@ class Classification:
         weights = labelled.row_weights(targets, len(record.labels), record.weights == "balanced")
         return targets.astype(np.float32) if record.multi_label else targets, weights
 
+    def sections(self, record: LabelsRecord) -> tuple[str, ...]:
+        """Labels."""
+        return ("labels",)
+
     def metrics(self, record: LabelsRecord) -> list[str]:
         """Accuracy, or for multi-label the micro-averaged F1, and the other scores that are better when higher."""
         row = np.zeros((1, 2), dtype=bool) if record.multi_label else np.zeros(1, dtype=np.int64)

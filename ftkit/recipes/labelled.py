@@ -86,6 +86,7 @@ class LabelsRecord(TaskRecord):
         threshold: multi-label: a label is answered from this probability on; one for all labels or one
             each; None for single-label.
         weights: "equal", or "balanced" where rows weigh inversely to their label's frequency.
+        scale: sentiment: what the training file's numbers mean.
     """
 
     head: str = "labels"
@@ -94,6 +95,7 @@ class LabelsRecord(TaskRecord):
     separator: str | None = None
     threshold: float | list[float] | None = None
     weights: str = "equal"
+    scale: dict[str, str] = field(default_factory=dict)
 
     @property
     def chooses_threshold(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,17 +73,22 @@ class QuestionsRecord(TaskRecord):
         return self.unanswerable and self.head == "spans"
 
 
+ANSWER_COLUMNS = ("predicted_answer", "prediction", "answer")  # of other systems; ftkit's own beside a column `answer`
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One possible answer: its text, where it stands in the context (-1: nowhere), and its score.
 
-    The score is a log odds: against "no answer" in the same window (spans), or a mean log-probability (text).
+    The score is a log odds: against "no answer" in the same window (spans), or a mean log-probability (text). A written
+    one is `cut` if it met the limit of tokens.
     """
 
     text: str
     start: int
     end: int
     score: float
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,13 @@ class QuestionAnswering:
             raise UserError(
                 f"{len(lacking)} of {len(rows)} rows of {source} have no question or no context ({places})",
                 "Fill in or remove these rows; `ftkit predict` answers the others and marks these",
+            )
+        silent = [row for row in rows if "answer" in columns and _says_nothing(row, columns)]
+        if silent and len(silent) < len(rows):
+            places = ", ".join(f"line {row.line}" if row.line else f"row {row.number}" for row in silent[:5])
+            raise UserError(
+                f"{len(silent)} of {len(rows)} rows of {source} have no {columns['answer']!r} at all ({places})",
+                f"Where a question has no answer write it: {columns['answer']!r} empty, or a column is_impossible",
             )
         for row in rows:
             question, context = self.texts(row.cells, columns)
@@ -374,6 +387,10 @@ class QuestionAnswering:
             held, weights = head.held(features, targets), np.ones(len(examples), dtype=np.float32)
         return targets, np.where(answered & ~held, np.float32(0), weights)
 
+    def sections(self, record: QuestionsRecord) -> tuple[str, ...]:
+        """Questions; and how texts are written, if they are."""
+        return ("questions", "text") if record.head == "text" else ("questions",)
+
     def metrics(self, record: QuestionsRecord) -> list[str]:
         """F1 and exact match; for written answers the loss first, because writing takes long."""
         return ["f1", "exact_match", "loss"] if record.head == "spans" else ["loss", "f1", "exact_match"]
@@ -446,8 +463,9 @@ class QuestionAnswering:
         raise UserError("--to chooses languages of a translation", "This run does not translate: leave it out")
 
     def notices(self, answers: QuestionAnswers) -> dict[str, int]:
-        """Nothing."""
-        return {}
+        """How many answers were cut short."""
+        cut = _cut(answers)
+        return {"answers that met the limit of tokens": cut} if cut else {}
 
     def added(self, record: QuestionsRecord, all_scores: bool) -> list[str]:
         """answer, where it stands in the context (characters from and to), its score, and if wanted the n best."""
@@ -510,6 +528,8 @@ class QuestionAnswering:
         result["baselines_trained_on"] = "no rows: the sentence that shares most words with the question"
         if record.chooses_threshold and answers.differences is not None:
             result["thresholds"] = self._by_threshold(answers, examples, record, own[:, at], seed)
+        if record.head == "text":
+            result["cut"] = _cut(answers)
         result["worst_errors"] = _worst_errors(answers, examples, own[:, at], record)
         return result
 
@@ -553,6 +573,7 @@ class QuestionAnswering:
                 "line": examples.lines[row],
                 **self.cells(answers, row, record, False, False),
                 "no_answer_difference": _finite(answers.differences, row),
+                **({"cut": _is_cut(answers, row)} if record.head == "text" else {}),
                 "exact_match": float(each[row, 0]),
                 "f1": float(each[row, 1]),
                 "references": references[row],
@@ -595,8 +616,9 @@ class QuestionAnswering:
         return Examples("texts", list(rows), [None] * len(rows), ids=names)
 
     def answer(self, answers: QuestionAnswers, row: int, examples: Examples, record: QuestionsRecord) -> dict[str, Any]:
-        """question, answer, start, end, score and the other candidates."""
-        return {"question": examples.texts[row][0], **self.cells(answers, row, record, True, False)}
+        """question, answer, start, end, score and the other candidates; and cut, if the answer is."""
+        found = {"question": examples.texts[row][0], **self.cells(answers, row, record, True, False)}
+        return found | ({"cut": True} if _is_cut(answers, row) else {})
 
     def foreign_record(self, table: load.Table, recipe: Recipe) -> QuestionsRecord:
         """How answers of a file are scored where no training has fixed it."""
@@ -613,22 +635,23 @@ class QuestionAnswering:
         given = _official_answers(source)
         if given is None:
             table = load.load(source, options)
-            column = next(
-                (name for name in ("prediction", "answer", "predicted_answer") if name in table.columns), None
-            )
+            column = next((name for name in ANSWER_COLUMNS if name in table.columns), None)
+            if column is None and len(table.columns) == 1:
+                column = table.columns[0]
             if column is None:
                 raise UserError(
                     f"{source} has no column named answer; it has {', '.join(table.columns)}",
                     "Rename the column that holds the answers, or give the official JSON: {id: answer}",
                 )
             texts = [foreign_text(row.cells.get(column), f"{source}, row {row.number},") for row in table.rows]
-            names = [str(row.cells.get("id")) for row in table.rows] if "id" in table.columns else examples.ids
+            named = next((name for name in (record.columns.get("id"), "id") if name in table.columns), None)
+            names = [str(row.cells.get(named)) for row in table.rows] if named else examples.ids
             if names == examples.ids and len(texts) == len(examples):
                 return QuestionAnswers([[] for _ in texts], None, texts)
             if len(set(names)) < len(names):
                 twice, times = Counter(names).most_common(1)[0]
                 raise UserError(f"{source} answers {twice} {times} times", "Give one answer a question")
-            if "id" in table.columns:
+            if named:
                 given = dict(zip(names, texts, strict=True))
             else:
                 raise UserError(
@@ -702,6 +725,11 @@ def _read_answers(row: Row, columns: Mapping[str, str], place: str) -> list[tupl
     return found
 
 
+def _says_nothing(row: Row, columns: Mapping[str, str]) -> bool:
+    """Whether a row says neither what the answer is nor that there is none."""
+    return columns["answer"] not in row.cells and columns.get("impossible") not in row.cells
+
+
 def _unfolded(value: Any, kinds: tuple[type, ...]) -> Any:
     """A cell of a file that knows texts alone, as the JSON list of such items, or the object of answers, in it."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
@@ -766,6 +794,15 @@ def _references(examples: Examples) -> list[list[str]]:
     return [[text for text, _ in answers or ()] for answers in examples.labels]
 
 
+def _is_cut(answers: QuestionAnswers, row: int) -> bool:
+    given = answers.given(row)
+    return given is not None and given.cut
+
+
+def _cut(answers: QuestionAnswers) -> int:
+    return sum(_is_cut(answers, row) for row in range(len(answers.texts)))
+
+
 def _cut_out(outputs: NDArray[np.float32], features: Features, examples: Examples) -> list[list[Candidate]]:
     """The spans that the windows offer, without white space around them."""
     from ftkit.heads.spans import spans_of_rows
@@ -777,6 +814,8 @@ def _cut_out(outputs: NDArray[np.float32], features: Features, examples: Example
             text = context[begin:end]
             start = begin + len(text) - len(text.lstrip())
             stop = start + len(text.strip())
+            while stop < len(context) and unicodedata.combining(context[stop]):
+                stop += 1  # tokenizers that take accents off end before them
             if start < stop and (start, stop) not in found:
                 found[start, stop] = Candidate(context[start:stop], start, stop, score)
         result.append(list(found.values()))
@@ -785,7 +824,7 @@ def _cut_out(outputs: NDArray[np.float32], features: Features, examples: Example
 
 def _written(outputs: NDArray[np.float32], features: Features, examples: Examples, head: Any) -> list[list[Candidate]]:
     """What was written for each window, the most probable first; "" alone if nothing was for any of them."""
-    texts, scores, _ = head.texts(outputs)
+    texts, scores, cut = head.texts(outputs)
     result = []
     for row, (_, context) in enumerate(examples.texts):
         found: dict[str, Candidate] = {}
@@ -793,7 +832,7 @@ def _written(outputs: NDArray[np.float32], features: Features, examples: Example
             text, score = texts[window], float(scores[window])
             if text not in found or found[text].score < score:
                 start = context.find(text) if text else -1
-                found[text] = Candidate(text, start, start + len(text) if start >= 0 else -1, score)
+                found[text] = Candidate(text, start, start + len(text) if start >= 0 else -1, score, bool(cut[window]))
         ranked = sorted(found.values(), key=lambda c: -c.score)
         result.append([c for c in ranked if c.text] or ranked)
     return result

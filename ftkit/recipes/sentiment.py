@@ -12,7 +12,9 @@ therefore read alike, and a run trained on one spelling evaluates on another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ftkit.config import Recipe
 from ftkit.data.files import Row
@@ -90,6 +92,19 @@ class Sentiment(Classification):
         telling = column.strip().casefold() in COLUMNS
         return len(canonical) > 1 and telling and self.scale(canonical) is not None
 
+    def settle(
+        self,
+        record: LabelsRecord,
+        recipe: Recipe,
+        examples: Mapping[str, Examples],
+        config: Any,
+        tokenizer: Any,
+        inferred: list[tuple[str, str]],
+    ) -> LabelsRecord:
+        """As in classification; numbers keep the meaning that they have in the training rows."""
+        scale = self.scale({label for label in examples["train"].labels if label}) or {}
+        return super().settle(replace(record, scale=scale), recipe, examples, config, tokenizer, inferred)
+
     def label_map(
         self, examples: Examples, multi_label: bool, separator: str | None, known: Sequence[str] = ()
     ) -> LabelMap:
@@ -116,10 +131,12 @@ class Sentiment(Classification):
     def align(self, examples: Examples, record: LabelsRecord) -> None:
         """Reads the numbers of another file in the terms of the labels that training fixed.
 
-        A 0 stays unknown where it could mean neutral as well as negative.
+        A 0 stays unknown where it could mean neutral as well as negative, because training met no numbers.
         """
-        names = set(record.labels)
-        if names <= set(STARS.values()):
+        names, numbers = set(record.labels), {label for label in examples.labels if label} & {*SIGNED, *STARS}
+        if record.scale and numbers <= set(record.scale):
+            self.apply(examples, record.scale)
+        elif names <= set(STARS.values()):
             self.apply(examples, STARS)
         elif "-1" in examples.labels:
             self.apply(examples, SIGNED)

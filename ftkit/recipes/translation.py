@@ -349,6 +349,10 @@ class Translation:
         weights = np.where(self.too_long(features, record), np.float32(0), token_weights(features))
         return np.zeros((features.rows, 0), dtype=np.float32), weights
 
+    def sections(self, record: TranslationRecord) -> tuple[str, ...]:
+        """Languages, and how texts are written."""
+        return ("languages", "text")
+
     def metrics(self, record: TranslationRecord) -> list[str]:
         """The loss first, because writing takes long."""
         return ["loss", "bleu", "chrf2pp"]
@@ -539,9 +543,10 @@ class Translation:
         )
 
     def answer(self, answers: Translations, row: int, examples: Examples, record: TranslationRecord) -> dict[str, Any]:
-        """text, and its translation into each target."""
-        cells = self.cells(answers, row, record, False, False)
-        return {"text": examples.texts[row * len(answers.targets)][0], "translations": cells}
+        """text, and its translation into each target; and cut, the targets whose translations are cut short."""
+        cells, first = self.cells(answers, row, record, False, False), row * len(answers.targets)
+        cut = [code for place, code in enumerate(answers.targets, start=first) if answers.cut[place]]
+        return {"text": examples.texts[first][0], "translations": cells} | ({"cut": cut} if cut else {})
 
     def foreign_record(self, table: load.Table, recipe: Recipe) -> TranslationRecord:
         """The languages of a file, where no training has fixed them."""

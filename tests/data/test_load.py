@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,3 +297,17 @@ def test_names_that_only_late_rows_have_are_columns_too(tmp_path: Path) -> None:
     found = load.load(str(path), ReadOptions())
     assert found.columns == ("text", "is_impossible")
     assert found.rows[-1].cells == {"text": "b", "is_impossible": True}
+
+
+def test_a_pipe_is_read_once_and_known_by_what_came_through_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV)
+    os.mkfifo(tmp_path / "pipe.csv")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe.csv").write_text(CSV))
+    writer.start()
+    piped, plain = (
+        load.load(str(tmp_path / "pipe.csv"), ReadOptions()),
+        load.load(str(tmp_path / "a.csv"), ReadOptions()),
+    )
+    writer.join()
+    assert (piped.rows, piped.sha256) == (plain.rows, plain.sha256)
+    assert piped.source == str(tmp_path / "pipe.csv")

@@ -368,6 +368,14 @@ def test_pipes_are_written_to_directly(tmp_path: Path) -> None:
     os.close(reader)
 
 
+def test_a_pipe_without_a_place_is_written_to(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    save(Path(f"/dev/fd/{writer}"), ["text"], [{"text": "a"}], format="csv")  # as in -o >(gzip > a.gz)
+    os.close(writer)
+    assert os.read(reader, 100) == b"text\na\n"
+    os.close(reader)
+
+
 @pytest.mark.parametrize("format", ["csv", "tsv", "json", "jsonl", "text", "parquet", "arrow"])
 def test_standard_output(format: str) -> None:
     stdout = io.BytesIO()

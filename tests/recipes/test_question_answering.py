@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from ftkit.recipes.question_answering import (
     QuestionAnswering,
     QuestionAnswers,
     QuestionsRecord,
+    _cut_out,
     most_alike_sentence,
 )
 
@@ -462,7 +464,8 @@ def test_a_context_without_candidates_has_no_answer() -> None:
 
 def written(*windows: tuple[str, float], context: str = CONTEXT) -> dict[str, Any]:
     """The answer of a model that wrote these texts for the windows of one question."""
-    head = SimpleNamespace(texts=lambda _: ([t for t, _ in windows], np.array([s for _, s in windows]), None))
+    whole = np.zeros(len(windows), dtype=bool)
+    head = SimpleNamespace(texts=lambda _: ([t for t, _ in windows], np.array([s for _, s in windows]), whole))
     features = SimpleNamespace(first_window=np.array([0, len(windows)]))
     settled = record(head="text", unanswerable=True)
     truth = examples({"answers": [BOB], "context": context})
@@ -578,6 +581,45 @@ def test_answers_of_other_systems_are_joined_by_id_or_by_order(tmp_path: Path) -
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": null}\n', "a") == [""]
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": ["Bob"]}\n', "a") == ["Bob"]
     assert foreign(tmp_path, "p.jsonl", '{"id": "a", "answer": []}\n', "a") == [""]
+
+
+def test_the_answers_of_a_prediction_are_read_and_not_the_references_beside_them(tmp_path: Path) -> None:
+    both = "id,answer,predicted_answer\na,Bob,Ann\nb,Bob,\n"
+    assert foreign(tmp_path, "p.csv", both, "a", "b") == ["Ann", ""]
+    assert foreign(tmp_path, "p.txt", "Ann\nBob\n", "a", "b") == ["Ann", "Bob"]
+
+
+def test_a_mark_on_the_last_letter_belongs_to_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftkit.heads.spans.spans_of_rows", lambda *given: [[(1.0, 3, 7)]])
+    asked = Examples("f", [("What?", "My cafe\u0301 is shut.")])
+    [[found]] = _cut_out(np.zeros((1, 1)), SimpleNamespace(), asked)  # type: ignore[arg-type]
+    assert (found.text, found.start, found.end) == ("cafe\u0301", 3, 8)
+
+
+def test_written_answers_that_are_cut_short_are_counted_and_marked() -> None:
+    settled, asked = record(head="text"), examples({"answers": [BOB], "id": "a"}, {"answers": [BOB], "id": "b"})
+    whole, half = Candidate("Bob", 8, 11, -0.1), Candidate("half an", -1, -1, -0.2, cut=True)
+    found = QuestionAnswers([[whole], [half]], None, ["Bob", "half an"])
+    assert TASK.notices(found) == {"answers that met the limit of tokens": 1}
+    assert TASK.score(found, asked, None, settled)["cut"] == 1
+    assert [line["cut"] for line in TASK.lines(found, asked, settled)] == [False, True]
+    assert [TASK.answer(found, row, asked, settled).get("cut") for row in (0, 1)] == [None, True]
+
+
+def test_29_rows_that_do_not_say_whether_there_is_an_answer_are_refused() -> None:
+    rows = [*table({"answers": BOB}, {"answers": ""}, {"answers": None}), *table({})]
+    with pytest.raises(UserError, match=r"1 of 4 rows of a\.csv have no 'answers' at all \(line 2\)"):
+        TASK.examples("a.csv", rows, record())
+    assert [bool(found) for found in TASK.examples("a.csv", rows[:3], record()).labels] == [True, False, False]
+    said = [*table({"answers": BOB, "is_impossible": False}), *table({"is_impossible": True})]
+    assert len(TASK.examples("a.csv", said, record(columns=COLUMNS | {"impossible": "is_impossible"}))) == 2
+
+
+def test_answers_are_joined_by_the_column_that_holds_the_ids(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("qid,answer\nb,Ann\na,Bob\n", encoding="utf-8")
+    truth = examples({"answers": [BOB], "id": "a"}, {"answers": [BOB], "id": "b"})
+    told = replace(record(), columns={**record().columns, "id": "qid"})
+    assert TASK.foreign_answers(str(tmp_path / "p.csv"), ReadOptions(), truth, told).texts == ["Bob", "Ann"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ def test_it_is_told_what_labels_are_called_from_here_on() -> None:
     told.clear()
     TASK.begin(RECORD, Recipe(), [Row(1, 1, {"label": "negative"}), Row(2, 2, {"label": "positive"})], told)
     assert told == []
+
+
+def test_numbers_keep_the_meaning_that_they_had_in_training() -> None:
+    trained = examples(["-1", "0", "1"] * 2)
+    record = TASK.settle(RECORD, Recipe(), {"train": trained}, SimpleNamespace(id2label=None), None, [])
+    assert record.scale == {"-1": "negative", "0": "neutral", "1": "positive"}
+    later = examples(["0", "1"])
+    TASK.align(later, record)
+    assert later.labels == ["neutral", "positive"]
 
 
 def refusal(labels: Sequence[Any]) -> str:

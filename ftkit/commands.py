@@ -384,10 +384,11 @@ def _load_or_spool(source: str, data: config.DataSection) -> load.Table:
 
 
 @contextlib.contextmanager
-def _spooled_input() -> Iterator[str]:
-    """The name of a temporary file that holds what comes from standard input."""
+def _spooled_input(source: str = "-") -> Iterator[str]:
+    """The name of a temporary file that holds what comes from standard input or a pipe."""
     with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
+        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as stream:
+            shutil.copyfileobj(stream, spool)
         spool.flush()
         yield spool.name
 
@@ -512,7 +513,8 @@ def predict(
         if path.exists() and Path(output).exists() and path.samefile(output):
             raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     files_only = source != "-" and output != "-" and (Path(output).is_file() or not Path(output).exists())
-    files_only = files_only and all(path.is_file() for path in load.inputs(source, options))  # pipes are read but once
+    piped = any(path.exists() and not path.is_file() for path in load.inputs(source, options))
+    files_only = files_only and not piped  # pipes are read but once
     if resume and not files_only:
         raise UserError("--resume goes on from file to file only", "Name a file for DATA, and one for the answers: -o")
     count = launch.processes(hardware)
@@ -532,8 +534,8 @@ def predict(
         "quiet": quiet,
         **launch.place(hardware),
     }
-    if source == "-" and (count > 1 or launch.external()):
-        with _spooled_input() as spool:  # every process reads the rows
+    if (source == "-" or piped) and (count > 1 or launch.external()):
+        with _spooled_input(source) as spool:  # every process reads the rows
             return launch.run(job | {"input": spool}, count)
     return launch.run(job, count)
 
@@ -542,6 +544,8 @@ def check(recipe: Recipe, *, forecast: bool = True) -> dict[str, Any]:
     """The data report of what a recipe would train on; writes nothing but the cache of tokenized rows."""
     from ftkit import preparation
 
+    if not forecast:
+        recipe = recipe.model_copy(update={"hardware": ANY_HARDWARE})  # nothing is computed that would need it
     prepared = preparation.prepare(recipe)
     result = {"inferred": prepared.inferred, "model": prepared.record.base_model, **preparation.facts(prepared)}
     if forecast:
@@ -689,7 +693,10 @@ def assignments(flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> lis
 
 def recipe_of(file: str | None, flags: Mapping[str, Any], others: Iterable[Setting] = ()) -> Recipe:
     """The recipe of a file, overridden by flags, overridden by `--set` assignments."""
-    recipe = config.resolve([*(config.read(file) if file else []), *assignments(flags, others)])
+    written = config.read(file) if file else []
+    if flags.get("model") is not None:  # the revision in the file is another model's
+        written = [setting for setting in written if setting.path != ("revision",)]
+    recipe = config.resolve([*written, *assignments(flags, others)])
     if file and recipe.out is None:
         recipe = recipe.model_copy(update={"out": f"runs/{Path(file).stem}"})
     return recipe

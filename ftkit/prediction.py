@@ -443,7 +443,8 @@ def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
     written = run.read_json("training.json").get("model_sha256", {}) if (run.folder / "training.json").exists() else {}
     if problem := checkpoint.changed(run.model, written):
         raise UserError(
-            f"{run.model}: {problem} when the training ended", "Restore the run from a copy, or train again"
+            f"{run.model} has changed since the training ended: {problem}",
+            "Restore it from a copy; a model that was changed on purpose is to be copied elsewhere: --model COPY",
         )
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)

@@ -91,7 +91,12 @@ def prepare(recipe: Recipe) -> Prepared:
             why = {reason: count for reason, count in found.counts.items() if reason != "read"}
             raise UserError(f"none of the rows of {found.source} can be used ({_counts(why)})")
     left_out = _leave_out(examples, {})  # before it is settled which labels there are to be learned
-    record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    try:
+        record = task.settle(record, recipe, examples, config, tokenizer, inferred)
+    except UserError as error:
+        if not left_out:
+            raise
+        raise UserError(f"{error.problem}\n(left out of the training: {_counts(left_out)})", error.remedy) from None
     if unusable := {reason: rows for reason, rows in task.unusable(examples["train"], record).items() if rows}:
         left_out |= _leave_out(examples, unusable)
     if "validation" not in examples:

@@ -432,6 +432,13 @@ def test_a_new_recipe_names_the_columns_and_the_task(path: Path, reviews: Path) 
     }
 
 
+def test_another_model_than_the_recipes_leaves_its_revision_behind(path: Path) -> None:
+    path.write_text("model: me/bert\nrevision: abc\n", encoding="utf-8")
+    assert commands.recipe_of(str(path), {}).revision == "abc"
+    assert commands.recipe_of(str(path), {"model": "me/other"}).revision is None
+    assert commands.recipe_of(str(path), {"model": "me/other", "revision": "v2"}).revision == "v2"
+
+
 def test_the_words_that_a_key_takes_are_listed() -> None:
     meanings = {name: meaning for name, _, meaning in config.entries()}
     assert meanings["training.schedule"].endswith("; one of linear, cosine, constant")

@@ -349,8 +349,10 @@ def test_a_flipped_bit_in_the_model_of_a_run_is_found_and_named(run_of: RunOf, t
     run = Path(shutil.copytree(learned.folder, tmp_path / "run"))
     flip(run / "model/model.safetensors")
     done = ftkit(verb, run, learned.test, *FP32)
-    assert done.code == 2 and "model.safetensors is not what was written when the training ended" in " ".join(
-        done.err.split()
+    assert (
+        done.code == 2
+        and "has changed since the training ended: model.safetensors is not what was written"
+        in " ".join(done.err.split())
     )
 
 
@@ -376,6 +378,7 @@ def test_a_label_whose_rows_are_all_held_back_for_the_test_is_not_learned(
     test = write_csv(tmp_path / "test.csv", [row for row in made if row["label"] == "b"])
     done = ftkit("train", train, "--test", test, "--model", checkpoint_of("bert"), "--out", tmp_path / "run")
     assert done.code == 2 and "has only one label, 'a' in its 20 rows" in done.err
+    assert "(left out of the training: 20 rows: text is in the test rows too)" in done.err
 
 
 def test_texts_that_a_model_cannot_read_are_told_by_predict_and_eval(run_of: RunOf, tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ def load(source: str, options: files.ReadOptions, split: str = "train", revision
             shutil.copyfileobj(pipe, spool)
             spool.flush()
             told = options if options.format else replace(options, format=files.file_format(source, None, "--format"))
-            return replace(load(spool.name, told), source=source)
+            try:
+                return replace(load(spool.name, told), source=source)
+            except UserError as error:
+                raise UserError(error.problem.replace(spool.name, source), error.remedy) from None
     found, stream = open_rows(source, options)
     rows = list(stream)
     columns = tuple(dict.fromkeys(itertools.chain(found.columns, *(row.cells for row in rows))))  # late keys of JSON

@@ -272,7 +272,8 @@ class Classification:
     ) -> LabelMap:
         """The labels that occur, in order: numbers by value, words by spelling.
 
-        If `known` (the labels of a model that training goes on from) are the same set, their order stays.
+        If `known` (the labels of a model that training goes on from) are the same set, but for capitals, their order
+        stays.
 
         Raises:
             UserError: there are fewer than two labels, or nearly as many as rows.
@@ -300,8 +301,9 @@ class Classification:
                 f"for example {', '.join(sorted(names)[:3])}",
                 "Is it the right column? --label NAME chooses it",
             )
-        if set(known) == names:
-            ordered = list(known)
+        folded = {name.casefold(): name for name in names}
+        if len(folded) == len(names) and {name.casefold() for name in known} == set(folded):
+            ordered = [folded[name.casefold()] for name in known]
         elif all(name.removeprefix("-").isdecimal() for name in names):
             ordered = sorted(names, key=lambda name: (int(name), name))
         else:

@@ -814,7 +814,7 @@ def _cut_out(outputs: NDArray[np.float32], features: Features, examples: Example
             text = context[begin:end]
             start = begin + len(text) - len(text.lstrip())
             stop = start + len(text.strip())
-            while stop < len(context) and unicodedata.combining(context[stop]):
+            while stop < len(context) and unicodedata.category(context[stop]) == "Mn":
                 stop += 1  # tokenizers that take accents off end before them
             if start < stop and (start, stop) not in found:
                 found[start, stop] = Candidate(context[start:stop], start, stop, score)

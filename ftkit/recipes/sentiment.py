@@ -102,7 +102,8 @@ class Sentiment(Classification):
         inferred: list[tuple[str, str]],
     ) -> LabelsRecord:
         """As in classification; numbers keep the meaning that they have in the training rows."""
-        scale = self.scale({label for label in examples["train"].labels if label}) or {}
+        labels = {label for label in examples["train"].labels if label}
+        scale = {number: name for number, name in (self.scale(labels) or {}).items() if number in labels}
         return super().settle(replace(record, scale=scale), recipe, examples, config, tokenizer, inferred)
 
     def label_map(

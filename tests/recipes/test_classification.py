@@ -348,6 +348,13 @@ def test_an_empty_cell_among_several_labels_is_the_empty_set() -> None:
     assert label_map.names == ("blue", "red")
 
 
+def test_labels_keep_the_places_that_the_model_gives_them_whatever_their_capitals() -> None:
+    examples = TASK.examples("a.csv", labelled(["entailment", "neutral", "contradiction"] * 2), RECORD)
+    known = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
+    assert TASK.label_map(examples, False, None, known).names == ("contradiction", "neutral", "entailment")
+    assert TASK.label_map(examples, False, None, ["a", "b", "c"]).names == ("contradiction", "entailment", "neutral")
+
+
 def test_decimal_commas_separate_no_labels() -> None:
     labels, label_map = read(["1", "1,5", "2", "2,5", "5", "1,5"] * 3)
     assert (labels[1], label_map.multi_label) == ("1,5", False)

@@ -594,6 +594,9 @@ def test_a_mark_on_the_last_letter_belongs_to_the_answer(monkeypatch: pytest.Mon
     asked = Examples("f", [("What?", "My cafe\u0301 is shut.")])
     [[found]] = _cut_out(np.zeros((1, 1)), SimpleNamespace(), asked)  # type: ignore[arg-type]
     assert (found.text, found.start, found.end) == ("cafe\u0301", 3, 8)
+    monkeypatch.setattr("ftkit.heads.spans.spans_of_rows", lambda *given: [[(1.0, 0, 1)]])
+    [[found]] = _cut_out(np.zeros((1, 1)), SimpleNamespace(), Examples("f", [("?", "मे")]))  # type: ignore[arg-type]
+    assert found.text == "मे"
 
 
 def test_written_answers_that_are_cut_short_are_counted_and_marked() -> None:

@@ -60,6 +60,12 @@ def test_numbers_keep_the_meaning_that_they_had_in_training() -> None:
     later = examples(["0", "1"])
     TASK.align(later, record)
     assert later.labels == ["neutral", "positive"]
+    record = TASK.settle(
+        RECORD, Recipe(), {"train": examples(["-1", "1"] * 2)}, SimpleNamespace(id2label=None), None, []
+    )
+    later = examples(["0", "1"])
+    TASK.align(later, record)
+    assert later.labels == ["negative", "positive"]
 
 
 def refusal(labels: Sequence[Any]) -> str:

@@ -566,6 +566,7 @@ def test_hotel_reviews_of_one_label_cannot_be_learned_from(tried: Tried) -> None
     path = MESSY / "hotel_reviews_with_empty_row.csv"
     assert tried.refusal(path) == (
         f"{path} has only one label, '0' in its 119 rows: there is nothing to tell apart\n"
+        "(left out of the training: 1 rows: empty text)\n"
         "Is it the right column? --label NAME chooses it"
     )
 

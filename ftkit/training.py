@@ -370,6 +370,7 @@ class Course:
         """Scores the validation rows and keeps the model if it is the best so far."""
         head, model, task = self.fitting.head, self.fitting.model, recipes.find(self.record.task)
         outputs = None
+        self.progress.advance(0, f"epoch {epoch + 1}/{self.fitting.epochs}, scoring the validation rows")
         with sharding.whole(model):
             if self.metric == "loss":
                 scores = {"loss": mean_loss(model, head, self.validation, self.devices, stop=self.stop)}

@@ -29,6 +29,9 @@ Pickle = Annotated[
     bool,
     typer.Option("--allow-pickle", help="Read weights from a .bin file: tensors only, but no format made to be safe."),
 ]
+Task = Annotated[
+    str | None, typer.Option("--task", help="classification, sentiment, question-answering or translation.")
+]
 Text = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="Column of the text.")]
 Pair = Annotated[str | None, typer.Option("--pair", metavar="COLUMN", help="Column of the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
@@ -87,9 +90,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="FILE", help="A recipe, e.g. of an earlier run.")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification, sentiment, question-answering or translation.")
-    ] = None,
+    task: Task = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -374,9 +375,7 @@ def check(
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="FILE", help="Check what this recipe would read.")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="classification, sentiment, question-answering or translation.")
-    ] = None,
+    task: Task = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Whose vocabulary and window to check against.")
     ] = None,

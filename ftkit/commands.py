@@ -6,16 +6,13 @@ JSON-like dict; printing is left to the caller, who may pass `tell` to hear of f
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import itertools
 import json
 import os
 import platform
 import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -379,18 +376,8 @@ def _load_or_spool(source: str, data: config.DataSection) -> load.Table:
         return load.load(source, load.read_options(data), "test")
     if data.format is None:
         raise UserError("standard input has no name that tells its format", "--format csv names it")
-    with _spooled_input() as spool:
+    with load.spooled(source) as spool:
         return replace(load.load(spool, load.read_options(data)), source="standard input")
-
-
-@contextlib.contextmanager
-def _spooled_input(source: str = "-") -> Iterator[str]:
-    """The name of a temporary file that holds what comes from standard input or a pipe."""
-    with tempfile.NamedTemporaryFile(prefix="ftkit-stdin-") as spool:
-        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as stream:
-            shutil.copyfileobj(stream, spool)
-        spool.flush()
-        yield spool.name
 
 
 def _worst_texts(result: Mapping[str, Any], examples: Any) -> dict[int, str]:
@@ -513,8 +500,8 @@ def predict(
         if path.exists() and Path(output).exists() and path.samefile(output):
             raise UserError(f"the answers would replace {path} while it is read", "Name another file: -o answers.csv")
     files_only = source != "-" and output != "-" and (Path(output).is_file() or not Path(output).exists())
-    piped = any(path.exists() and not path.is_file() for path in load.inputs(source, options))
-    files_only = files_only and not piped  # pipes are read but once
+    piped = any(map(files.is_pipe, load.inputs(source, options)))
+    files_only = files_only and not piped
     if resume and not files_only:
         raise UserError("--resume goes on from file to file only", "Name a file for DATA, and one for the answers: -o")
     count = launch.processes(hardware)
@@ -535,7 +522,7 @@ def predict(
         **launch.place(hardware),
     }
     if (source == "-" or piped) and (count > 1 or launch.external()):
-        with _spooled_input(source) as spool:  # every process reads the rows
+        with load.spooled(source) as spool:  # every process reads the rows
             return launch.run(job | {"input": spool}, count)
     return launch.run(job, count)
 

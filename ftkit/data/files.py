@@ -286,6 +286,11 @@ def _open(name: str) -> io.BufferedReader:
         raise UserError(f"{name} cannot be read: {error.strerror}", f"Check it with: ls -l {name}") from error
 
 
+def is_pipe(name: str | Path) -> bool:
+    """Whether a name is that of a pipe or a device, from or into which bytes pass but once."""
+    return os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name)
+
+
 def _missing(path: Path) -> UserError:
     folder = path.parent
     check = "Check the path" if path.is_absolute() else f"Check the path, which counts from {Path.cwd()}"

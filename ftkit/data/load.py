@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
-import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -61,21 +62,29 @@ def load(source: str, options: files.ReadOptions, split: str = "train", revision
     """
     if source.startswith("hub:"):
         return _load_hub(source, split, revision)
-    if not os.path.isdir(source) and os.path.exists(source) and not os.path.isfile(source):
-        with tempfile.NamedTemporaryFile(prefix="ftkit-pipe-") as spool, open(source, "rb") as pipe:
-            shutil.copyfileobj(pipe, spool)
-            spool.flush()
-            told = options if options.format else replace(options, format=files.file_format(source, None, "--format"))
+    if files.is_pipe(source):
+        told = replace(options, format=files.file_format(source, options.format))
+        with spooled(source) as spool:
             try:
-                return replace(load(spool.name, told), source=source)
+                return replace(load(spool, told), source=source)
             except UserError as error:
-                raise UserError(error.problem.replace(spool.name, source), error.remedy) from None
+                raise UserError(error.problem.replace(spool, source), error.remedy) from None
     found, stream = open_rows(source, options)
     rows = list(stream)
     columns = tuple(dict.fromkeys(itertools.chain(found.columns, *(row.cells for row in rows))))  # late keys of JSON
     paths = _line_aligned(source, options)
     digest = parallel.sha256(paths) if paths else files.sha256(source)
     return Table(source, columns, rows, found.notes, digest)
+
+
+@contextlib.contextmanager
+def spooled(source: str) -> Iterator[str]:
+    """The name of a temporary file that holds what comes from a pipe, or from standard input ("-")."""
+    with tempfile.NamedTemporaryFile(prefix="ftkit-input-") as spool:
+        with contextlib.nullcontext(sys.stdin.buffer) if source == "-" else open(source, "rb") as stream:
+            shutil.copyfileobj(stream, spool)
+        spool.flush()
+        yield spool.name
 
 
 def open_rows(

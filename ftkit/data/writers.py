@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ftkit.data.files import FORMATS, file_format
+from ftkit.data.files import FORMATS, file_format, is_pipe
 from ftkit.errors import UserError
 
 WRITABLE = tuple(name for name in FORMATS if name not in ("label-first", "squad"))
@@ -141,7 +141,7 @@ def _destination(name: str, place: str, stdout: BinaryIO | None) -> Iterator[Bin
         with disk_faults(place):
             file.flush()
         return
-    if os.path.exists(name) and not os.path.isfile(name) and not os.path.isdir(name):  # a device or a pipe
+    if is_pipe(name):
         with disk_faults(name):
             file = open(name, "wb")  # noqa: SIM115 (closed two lines below)
         with file:

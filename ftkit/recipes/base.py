@@ -339,9 +339,9 @@ def text_of(value: Any) -> str | None:
     return None
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell holds no value at all: None, or the NaN that stands for it in tables of numbers."""
-    return value is None or (isinstance(value, float) and value != value)
+def no_text(value: Any) -> bool:
+    """Whether a cell holds something that is no text (a list, bytes, a date); None and NaN are no value at all."""
+    return text_of(value) is None and value is not None and not isinstance(value, float)
 
 
 def foreign_text(value: Any, place: str) -> str:
@@ -352,10 +352,9 @@ def foreign_text(value: Any, place: str) -> str:
     """
     if isinstance(value, list) and len(value) < 2:
         value = value[0] if value else None
-    text = text_of(value)
-    if text is None and not is_missing(value):
+    if no_text(value):
         raise UserError(f"{place} has a {type(value).__name__} where one text is expected", "Write each as a text")
-    return text or ""
+    return text_of(value) or ""
 
 
 def named_columns(roles: Sequence[Role], given: Mapping[str, str], columns: Sequence[str], flag: str) -> dict[str, str]:

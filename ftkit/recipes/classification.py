@@ -25,9 +25,9 @@ from ftkit.recipes.base import (
     Examples,
     Role,
     distinct_values,
-    is_missing,
     mean_length,
     named_columns,
+    no_text,
     show_columns,
     text_of,
 )
@@ -92,6 +92,10 @@ class Classification:
     def canonical(self, label: str) -> str:
         """The name under which a label of a file is known; other tasks unite synonyms here."""
         return label
+
+    def meanings(self, examples: Examples) -> dict[str, str]:
+        """What training rows mean by the numbers among their labels; of a class, nothing but the number."""
+        return {}
 
     def recognises(self, recipe: Recipe, columns: Sequence[str], rows: Sequence[Row]) -> bool:
         """Any file with a text and a label will do."""
@@ -202,7 +206,7 @@ class Classification:
         """Why a row cannot be answered: a text is missing, or there is nothing in it."""
         for role in ("text", "pair"):
             value = row.cells.get(record.columns[role]) if role in record.columns else ""
-            if value is None or (text_of(value) is None and not is_missing(value)):
+            if value is None or no_text(value):
                 return f"no {'value' if value is None else 'text'} in column {record.columns[role]}"
         return None if any(text.strip() for text in self.texts(row.cells, record.columns)) else "the text is empty"
 
@@ -216,13 +220,12 @@ class Classification:
         for role in ("text", "pair"):
             if role in columns:
                 value = cells.get(columns[role])
-                text = text_of(value)
-                if text is None and not is_missing(value):
+                if no_text(value):
                     raise UserError(
                         f"column {columns[role]!r} holds a {type(value).__name__} where a text is expected",
                         "Convert the column to text",
                     )
-                found.append(text or "")
+                found.append(text_of(value) or "")
         return tuple(found)
 
     def read_label(self, value: Any, separator: str | None, multi_label: bool) -> Any:
@@ -302,7 +305,7 @@ class Classification:
                 "Is it the right column? --label NAME chooses it",
             )
         folded = {name.casefold(): name for name in names}
-        if len(folded) == len(names) and {name.casefold() for name in known} == set(folded):
+        if len(folded) == len(names) and sorted(name.casefold() for name in known) == sorted(folded):
             ordered = [folded[name.casefold()] for name in known]
         elif all(name.removeprefix("-").isdecimal() for name in names):
             ordered = sorted(names, key=lambda name: (int(name), name))
@@ -323,6 +326,7 @@ class Classification:
         inferred: list[tuple[str, str]],
     ) -> LabelsRecord:
         """The labels that the model's outputs stand for; a missing or strange label is told here."""
+        record = replace(record, scale=self.meanings(examples["train"]))
         known = [name for name in (config.id2label or {}).values() if not str(name).startswith("LABEL_")]
         labels = self.label_map(examples["train"], record.multi_label, record.separator, known)
         if recipe.labels.weights == "balanced" and labels.multi_label:

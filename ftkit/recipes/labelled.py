@@ -17,8 +17,8 @@ from ftkit.metrics import classification
 from ftkit.recipes.base import Examples, TaskRecord
 
 WORST = 20  # confident errors that are listed
-# Where answers stand in a file of answers; `label` comes last, because beside a prediction it is the reference.
 SEPARATOR = ","  # between several labels in a cell, where the training rows had lists
+# Where answers stand in a file of answers; `label` comes last, because beside a prediction it is the reference.
 ANSWER_COLUMNS = ("predicted_label", "prediction", "answer", "label")
 
 

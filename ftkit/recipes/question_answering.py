@@ -184,14 +184,14 @@ class QuestionAnswering:
         counts: Counter[str] = Counter()
         lacking = [row for row in rows if self._lacks(row, columns)]
         if lacking:
-            places = ", ".join(f"line {row.line}" if row.line else f"row {row.number}" for row in lacking[:5])
+            places = ", ".join(map(_at, lacking[:5]))
             raise UserError(
                 f"{len(lacking)} of {len(rows)} rows of {source} have no question or no context ({places})",
                 "Fill in or remove these rows; `ftkit predict` answers the others and marks these",
             )
         silent = [row for row in rows if "answer" in columns and _says_nothing(row, columns)]
         if silent and len(silent) < len(rows):
-            places = ", ".join(f"line {row.line}" if row.line else f"row {row.number}" for row in silent[:5])
+            places = ", ".join(map(_at, silent[:5]))
             raise UserError(
                 f"{len(silent)} of {len(rows)} rows of {source} have no {columns['answer']!r} at all ({places})",
                 f"Where a question has no answer write it: {columns['answer']!r} empty, or a column is_impossible",

@@ -12,9 +12,7 @@ therefore read alike, and a run trained on one spelling evaluates on another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
 
 from ftkit.config import Recipe
 from ftkit.data.files import Row
@@ -92,19 +90,10 @@ class Sentiment(Classification):
         telling = column.strip().casefold() in COLUMNS
         return len(canonical) > 1 and telling and self.scale(canonical) is not None
 
-    def settle(
-        self,
-        record: LabelsRecord,
-        recipe: Recipe,
-        examples: Mapping[str, Examples],
-        config: Any,
-        tokenizer: Any,
-        inferred: list[tuple[str, str]],
-    ) -> LabelsRecord:
-        """As in classification; numbers keep the meaning that they have in the training rows."""
-        labels = {label for label in examples["train"].labels if label}
-        scale = {number: name for number, name in (self.scale(labels) or {}).items() if number in labels}
-        return super().settle(replace(record, scale=scale), recipe, examples, config, tokenizer, inferred)
+    def meanings(self, examples: Examples) -> dict[str, str]:
+        """What the numbers that occur stand for: later files are read alike."""
+        labels = {label for label in examples.labels if label}
+        return {number: name for number, name in (self.scale(labels) or {}).items() if number in labels}
 
     def label_map(
         self, examples: Examples, multi_label: bool, separator: str | None, known: Sequence[str] = ()

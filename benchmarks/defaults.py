@@ -1,6 +1,6 @@
 """Defaults: what ftkit's defaults and their neighbours reach on validation rows, one setting changed at a time.
 
-    python -m benchmarks.defaults --data FOLDER [--only learning_rate ...] [--sets trec ...] [--seeds 0 1 2]
+    python -m benchmarks.defaults --data FOLDER [--only training.epochs ...] [--sets trec-3k ...] [--seeds 0 1 2]
 
 Every run is one `ftkit train`; its score is the best epoch's on the rows that it held out of the training file, so the
 rows that `benchmarks.quality` reports on choose nothing. Large parts are held out, and two runs with the same seed hold
@@ -23,29 +23,33 @@ import yaml
 from benchmarks import quality
 from ftkit.metrics import bootstrap
 
-# The settings of `training` that are tried in place of the default; numbers after x multiply it.
+# The settings that are tried in place of the default; numbers after x multiply it.
 TRIED: dict[str, tuple[str, ...]] = {
-    "learning_rate": ("x0.5", "x2"),
-    "head_factor": ("1", "3", "30"),
-    "epochs": ("x0.5", "x2"),
-    "batch_size": ("16", "64"),
-    "warmup": ("0", "0.2"),
-    "weight_decay": ("0", "0.1"),
-    "schedule": ("cosine",),
+    "training.learning_rate": ("x0.5", "x2"),
+    "training.head_factor": ("1", "3", "30"),
+    "training.epochs": ("x0.5", "x2"),
+    "training.batch_size": ("16", "64"),
+    "training.warmup": ("0", "0.2"),
+    "training.weight_decay": ("0", "0.1"),
+    "training.schedule": ("cosine",),
+    "window.max_length": ("128", "256"),
+    "window.overlap": ("0", "128"),
 }
 
 
-def holding_out(name: str, share: str, rows: int | None = None) -> quality.Set:
+def holding_out(name: str, share: str, *flags: str, rows: int | None = None) -> quality.Set:
     """A set of `benchmarks.quality` of which a large part is held out."""
     chosen = quality.SETS[name]
-    return replace(chosen, rows=rows, flags=(*chosen.flags, "--validation", share))
+    return replace(chosen, rows=rows, flags=(*chosen.flags, "--validation", share, *flags))
 
 
 SETS = {
     "trec-3k": holding_out("trec", "0.4"),
     "sst2-5k": holding_out("sst2", "0.5", rows=10_000),
     "banking77-4k": holding_out("banking77", "0.5"),
+    "imdb-2k": holding_out("imdb", "0.5", "--epochs", "3", rows=4_000),
 }
+LONG = {"imdb-2k"}  # the sets on which windows make a difference
 
 
 def main() -> None:
@@ -56,19 +60,23 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
     options = parser.parse_args()
-    print("| training. | value | " + " | ".join(options.sets) + " |")
+    print("| setting | value | " + " | ".join(options.sets) + " |")
     print("|---|---|" + "---|" * len(options.sets), flush=True)
     defaults = {name: right(name, "", "", options) for name in options.sets}
     scores = [f"{bootstrap.mean_interval(rows).value:.4f} ({len(rows):,} rows)" for rows in defaults.values()]
     print("| (defaults) | | " + " | ".join(scores) + " |", flush=True)
     for key in options.only:
         for value in TRIED[key]:
-            more = [
-                bootstrap.mean_difference(right(name, key, value, options), rows, bounds=(0.0, 1.0))
-                for name, rows in defaults.items()
-            ]
-            cells = [f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]" for found in more]
+            cells = [more(name, key, value, rows, options) for name, rows in defaults.items()]
             print(f"| {key} | {value} | " + " | ".join(cells) + " |", flush=True)
+
+
+def more(name: str, key: str, value: str, defaults: bootstrap.Floats, options: Any) -> str:
+    """How much more than the defaults a setting reaches, with its interval; nothing where it can change nothing."""
+    if key.startswith("window.") and name not in LONG:
+        return ""
+    found = bootstrap.mean_difference(right(name, key, value, options), defaults, bounds=(0.0, 1.0))
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def right(name: str, key: str, value: str, options: Any) -> bootstrap.Floats:
@@ -86,10 +94,11 @@ def run(name: str, key: str, value: str, seed: int, options: Any) -> Path:
     flags: list[str] = []
     if key:
         if value.startswith("x"):
-            defaults = yaml.safe_load((run(name, "", "", seed, options) / "recipe.yaml").read_text())["training"]
-            product = float(value[1:]) * defaults[key]
-            value = str(max(1, round(product)) if key == "epochs" else product)
-        flags = ["--set", f"training.{key}={value}"]
+            section, setting = key.split(".")
+            recipe = yaml.safe_load((run(name, "", "", seed, options) / "recipe.yaml").read_text())
+            product = float(value[1:]) * recipe[section][setting]
+            value = str(max(1, round(product)) if setting == "epochs" else product)
+        flags = ["--set", f"{key}={value}"]
     folder: Path = options.out / "-".join(filter(None, (name, key, value, str(seed))))
     quality.train(SETS[name], folder, seed, options.data, options.out / name, lambda: quality.MODEL, flags)
     return folder

@@ -12,6 +12,7 @@ Markdown table, a line for each run and, of several seeds, a line with mean and 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ class Set:
         flags: of `ftkit train`, beside the model.
         metric: of those that `ftkit eval` gives.
         rows: learn from this many rows only, the first after a seeded shuffle.
+        cut: a column and a number of MiniLM's tokens (both ends' included), after which the texts of both files end.
         new: flags of `ftkit new-model`, files below the data folder as {data}/...; None takes MiniLM.
         after: the line whose run this one goes on from.
     """
@@ -42,6 +44,7 @@ class Set:
     flags: tuple[str, ...] = ()
     metric: str = "accuracy"
     rows: int | None = None
+    cut: tuple[str, int] | None = None
     new: tuple[str, ...] | None = None
     after: str | None = None
 
@@ -57,7 +60,8 @@ SETS = {
     "sst2": Set("sst2/train.tsv", "sst2/dev.tsv", SENTIMENT),
     "sst2-20k": Set("sst2/train.tsv", "sst2/dev.tsv", SENTIMENT, rows=20_000),
     "imdb": Set("imdb/train.csv", "imdb/test.csv", SENTIMENT),
-    "imdb-256": Set("imdb/train.csv", "imdb/test.csv", (*SENTIMENT, "--max-length", "256")),
+    "imdb, windows of 256": Set("imdb/train.csv", "imdb/test.csv", (*SENTIMENT, "--max-length", "256")),
+    "imdb, cut at 256": Set("imdb/train.csv", "imdb/test.csv", SENTIMENT, cut=("review", 256)),
     "ag_news": Set(
         "ag_news_testfile/train.csv", "ag_news_testfile/test.csv", ("--text", "column2", "--pair", "column3")
     ),
@@ -121,7 +125,7 @@ def measure(name: str, seed: int, data: Path, out: Path) -> Path:
     chosen, run = SETS[name], out / f"{folder_name(name)}-{seed}"
     train(chosen, run, seed, data, out / folder_name(name), lambda: model_of(name, seed, data, out))
     if not (run / "eval" / "reported" / "metrics.json").exists():
-        ftkit("eval", run, data / chosen.reported, "--name", "reported")
+        ftkit("eval", run, source_of(chosen, chosen.reported, data, out / folder_name(name)), "--name", "reported")
     return run
 
 
@@ -131,7 +135,7 @@ def train(
     """Trains one run, or goes on with it, unless it has been finished.
 
     Args:
-        part: where the rows go if not all are learned from; the suffix of their format is added.
+        part: where the rows go if they are not learned from as they are (see `source_of`).
         model: makes the model, or names it.
         more: flags beside those of the line.
     """
@@ -140,7 +144,7 @@ def train(
     if (run / "checkpoints").is_dir():
         ftkit("train", "--resume", run)
         return
-    source = data / chosen.train
+    source = source_of(chosen, chosen.train, data, part)
     if chosen.rows is not None:
         source = sample(source, chosen.rows, part.with_name(part.name + source.suffix))
     flags = [*(flag.format(data=data) for flag in chosen.flags), *more]
@@ -162,14 +166,42 @@ def model_of(name: str, seed: int, data: Path, out: Path) -> str | Path:
 
 
 def folder_name(name: str) -> str:
-    return name.replace(", ", "-")
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def source_of(chosen: Set, file: str, data: Path, part: Path) -> Path:
+    """A file below the data folder or, if its texts are to end early, a copy of it beside `part`."""
+    if chosen.cut is None:
+        return data / file
+    return shorten(data / file, *chosen.cut, part.with_name(f"{part.name}-{Path(file).name}"))
+
+
+def shorten(source: Path, column: str, tokens: int, target: Path) -> Path:
+    """A CSV file whose texts end where MiniLM's first `tokens` tokens do."""
+    from tokenizers import Tokenizer
+
+    from ftkit import hub
+
+    tokenizer = Tokenizer.from_file(str(hub.model_folder(MODEL) / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(tokens)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open(encoding="utf-8", newline="") as read, target.open("w", encoding="utf-8", newline="") as written:
+        rows = csv.DictReader(read)
+        writer = csv.DictWriter(written, rows.fieldnames or [])
+        writer.writeheader()
+        for cells in rows:
+            end = max(end for _, end in tokenizer.encode(cells[column]).offsets)
+            writer.writerow({**cells, column: cells[column][:end]})
+    return target
 
 
 def sample(source: Path, rows: int, target: Path) -> Path:
-    """The header and `rows` seeded lines of a file of one line a row."""
+    """The header and `rows` seeded lines of a file of one line a row (which may hold other marks of line ends)."""
     import random
 
-    header, *lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    with source.open(encoding="utf-8", newline="\n") as read:
+        header, *lines = read
     random.Random(0).shuffle(lines)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(header + "".join(lines[:rows]), encoding="utf-8")

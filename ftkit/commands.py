@@ -24,6 +24,7 @@ from ftkit import config, evaluation, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
 from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
+from ftkit.progress import stage
 from ftkit.recipes.base import other_columns
 
 Tell = Callable[[str, Any], None]
@@ -57,7 +58,7 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
 
     out = recipe.out or default_out(recipe)
     run.refuse_existing(out, overwrite)  # before any work is done
-    prepared = preparation.prepare(recipe)
+    prepared = preparation.prepare(recipe, quiet)
     target = run.create_run(out, overwrite)
     with target.locked():
         run.clear(target)
@@ -99,7 +100,7 @@ def resume(
     with target.locked():
         written = config.read(target.folder / "recipe.yaml")
         before = config.resolve(written)
-        prepared = preparation.prepare(config.resolve([*written, *changes]))
+        prepared = preparation.prepare(config.resolve([*written, *changes]), quiet)
         recipe = prepared.recipe = prepared.recipe.model_copy(update={"out": before.out})
         now = {
             "recipe": recipe.model_dump(exclude={"hardware"}),
@@ -233,7 +234,8 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
     from ftkit import report
 
     task, record, recipe, examples = prepared.task, prepared.record, prepared.recipe, prepared.examples
-    rivals = task.train_rivals(examples, record, recipe.seed)
+    with stage("training the baselines", show=not quiet):
+        rivals = task.train_rivals(examples, record, recipe.seed)
     task.save_rivals(rivals, target.folder / "baselines")
     result: dict[str, Any] = {"run": str(target.folder), "training": training}
     for split in ("validation", "test"):
@@ -250,7 +252,8 @@ def _finish(target: run.Run, prepared: Any, training: dict[str, Any], quiet: boo
             record = task.choose(answers, examples[split], recipe, record)
             target.write_record(record)
             answers = task.decide(answers, record)
-        scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
+        with stage(f"scoring the {split} rows", show=not quiet):
+            scores = score_answers(target, split, record, examples[split], answers, rivals, recipe.seed)
         scores["reading"] = counts
         scores["chosen_on_these_rows"] = chosen_here(split, record.chooses_threshold, training)
         target.write_json(f"eval/{split}/metrics.json", scores)
@@ -323,7 +326,8 @@ def evaluate(
         name = name or benchmark
     if source is None:
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
-    table = _load_or_spool(source, data)
+    with stage(f"reading {source}", show=not quiet and not source.startswith("hub:")):
+        table = _load_or_spool(source, data)
     languages = languages or config.LanguagesSection()
     if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
@@ -346,7 +350,8 @@ def evaluate(
     with target.locked():
         answers, counts = evaluation.run_answers(target, record, examples, hardware, quiet)
         rivals = task.load_rivals(target.folder / "baselines")
-        result = score_answers(target, folder, record, examples, answers, rivals)
+        with stage(f"scoring {len(examples):,} rows", show=not quiet):
+            result = score_answers(target, folder, record, examples, answers, rivals)
         facts = target.read_json("data.json")
         seen = {*(s["sha256"] for s in facts["sources"].values()), *facts.get("earlier_sources", ())}
         result |= {

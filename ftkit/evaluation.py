@@ -64,7 +64,7 @@ def run_answers(
     task = recipes.find(record.task)
     tokenizer = models.load_tokenizer(run.model, models.load_config(run.model))
     head = task.head(record, tokenizer)
-    features, folder = preparation.cached_features(task.inputs(examples, record), run.model, head)
+    features, folder = preparation.cached_features(task.inputs(examples, record), run.model, head, quiet)
     run.work.mkdir(exist_ok=True)
     out = run.work / "outputs.npy"
     job = {"verb": "score", "run": str(run.folder), "features": str(folder), "out": str(out), "quiet": quiet}

@@ -24,6 +24,7 @@ from ftkit.config import Recipe
 from ftkit.data import load, splits
 from ftkit.data.features import Features, cache_folder
 from ftkit.errors import UserError
+from ftkit.progress import stage
 from ftkit.recipes.base import Examples, Task
 
 if TYPE_CHECKING:
@@ -60,13 +61,16 @@ class Prepared:
     read: dict[str, int] = field(default_factory=dict)
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
     """Reads the data and settles everything that the recipe leaves open.
+
+    Args:
+        quiet: does not show what goes on.
 
     Raises:
         UserError: anything in the data, the model or the recipe that training could not be based on.
     """
-    tables = _tables(recipe)
+    tables = _tables(recipe, quiet)
     inferred = [(f"{split}: {table.source}", note) for split, table in tables.items() for note in table.notes]
     task, record = _begin(recipe, tables["train"], inferred)
     examples = {
@@ -74,8 +78,9 @@ def prepare(recipe: Recipe) -> Prepared:
         for split, t in tables.items()
     }
     sources = {split: (table.source, table.sha256) for split, table in tables.items()}
-    from ftkit import devices, hub, models  # bring torch and transformers, which take seconds: the data come first
-    from ftkit.heads.base import Rows
+    with stage("loading torch and transformers", show=not quiet):  # takes seconds: the data come first
+        from ftkit import devices, hub, models
+        from ftkit.heads.base import Rows
 
     hardware = recipe.hardware
     devices.choose_precision(devices.single_device(hardware.device), hardware.precision)  # that there are such
@@ -107,7 +112,8 @@ def prepare(recipe: Recipe) -> Prepared:
     head = task.head(record, tokenizer)
     rows, folders = {}, {}
     for split, found in examples.items():
-        features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+        texts = task.inputs(found, record, training=True)
+        features, folders[split] = cached_features(texts, model_folder, head, quiet)
         rows[split] = Rows(features, *task.targets(found, features, head, record))
         if split == "validation" and record.head == "text":
             _check_validation(rows[split], record, inferred)
@@ -119,7 +125,8 @@ def prepare(recipe: Recipe) -> Prepared:
                 raise UserError(
                     f"no training rows are left: {_counts(left_out)}", "Use longer windows: --set window.max_length=512"
                 )
-            features, folders[split] = cached_features(task.inputs(found, record, training=True), model_folder, head)
+            texts = task.inputs(found, record, training=True)
+            features, folders[split] = cached_features(texts, model_folder, head, quiet)
             rows[split] = Rows(features, *task.targets(found, features, head, record))
     return Prepared(
         recipe=_resolve(recipe, task, record, config, len(examples["train"]), inferred),
@@ -145,10 +152,14 @@ def look(recipe: Recipe) -> tuple[str, dict[str, str], int]:
     return task.name, record.columns, len(table.rows)
 
 
-def _tables(recipe: Recipe) -> dict[str, load.Table]:
+def _tables(recipe: Recipe, quiet: bool) -> dict[str, load.Table]:
     options = load.read_options(recipe.data)
-    found = load.sources(recipe.data)
-    return {split: load.load(str(source), options, split) for split, source in found.items() if isinstance(source, str)}
+    tables = {}
+    for split, source in load.sources(recipe.data).items():
+        if isinstance(source, str):
+            with stage(f"reading {source}", show=not quiet and not source.startswith("hub:")):  # these show a bar
+                tables[split] = load.load(source, options, split)
+    return tables
 
 
 def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:
@@ -298,13 +309,16 @@ def _feature_folder(texts: Sequence[tuple[str, ...]], model_folder: Path, head: 
     return cache_folder() / "features" / digest.hexdigest()[:32]
 
 
-def cached_features(texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head) -> tuple[Features, Path]:
+def cached_features(
+    texts: Sequence[tuple[str, ...]], model_folder: Path, head: Head, quiet: bool = False
+) -> tuple[Features, Path]:
     """Rows tokenized, and the folder where they are kept for the next time and for other processes."""
     folder = _feature_folder(texts, model_folder, head)
     features = Features.load(folder)
     if features is None:
         shutil.rmtree(folder, ignore_errors=True)
-        features = head.encode(texts)
+        with stage(f"tokenizing {len(texts):,} rows", show=not quiet):
+            features = head.encode(texts)
         try:
             features.save(folder)
         except OSError as error:

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 LINE_EVERY = 10.0  # seconds between plain lines
+
+
+@contextlib.contextmanager
+def stage(what: str, show: bool = True) -> Iterator[None]:
+    """Shows what goes on whose end nobody knows: a spinner in a terminal, elsewhere a line if it takes longer.
+
+    Args:
+        what: the work, e.g. "tokenizing 1,000 rows".
+        show: as of `Progress`.
+    """
+    if not show:
+        yield
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status(escape(what), spinner="line"):
+            yield
+    else:
+        later = threading.Timer(LINE_EVERY, lambda: print(f"{what} ...", file=sys.stderr, flush=True))
+        later.daemon = True
+        later.start()
+        try:
+            yield
+        finally:
+            later.cancel()
 
 
 class Progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from ftkit import progress
@@ -26,3 +28,18 @@ def test_nothing_is_shown_where_it_is_not_wanted(capsys: pytest.CaptureFixture[s
         hidden.line("a line")
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_stage_is_told_in_a_pipe_once_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.01)
+    with progress.stage("tokenizing 7 rows"):
+        threading.Event().wait(0.5)
+    with progress.stage("hidden", show=False):
+        threading.Event().wait(0.1)
+    monkeypatch.setattr(progress, "LINE_EVERY", 60)
+    with progress.stage("short"):
+        pass
+
+    assert capsys.readouterr().err == "tokenizing 7 rows ...\n"

@@ -26,7 +26,7 @@ def train(
     """Fine-tunes a model on a file and leaves a run directory: `ftkit train`.
 
     Args:
-        data: a file, a folder, or hub:NAME[/CONFIG][@SPLIT].
+        data: a file, a folder, or hub:NAME[/CONFIG][@SPLIT][#REVISION].
         recipe: a recipe file.
         quiet: show nothing while it trains.
         columns: role -> column, where `text`, `pair` and `label` do not suffice.

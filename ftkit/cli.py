@@ -23,7 +23,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-Data = Annotated[str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT].")]
+Data = Annotated[
+    str | None, typer.Argument(metavar="DATA", help="A file, a folder, or hub:NAME[/CONFIG][@SPLIT][#REVISION].")
+]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run directory of a finished training.")]
 Pickle = Annotated[
     bool,

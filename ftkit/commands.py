@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import ftkit
-from ftkit import config, evaluation, launch, recipes, run
+from ftkit import config, evaluation, hub, launch, recipes, run
 from ftkit.config import HardwareSection, Recipe, Setting
 from ftkit.data import files, load, parallel
 from ftkit.errors import UserError
@@ -328,6 +328,8 @@ def evaluate(
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
     with stage(f"reading {source}", show=not quiet and not source.startswith("hub:")):
         table = _load_or_spool(source, data)
+    if source.startswith("hub:") and benchmark is None:
+        repeat[0] = table.source  # with its commit
     languages = languages or config.LanguagesSection()
     if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
@@ -633,7 +635,7 @@ def default_out(recipe: Recipe) -> str:
     source = recipe.data.train
     if source is None:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
-    name = evaluation.data_name(source.removeprefix("hub:").partition("@")[0] if source.startswith("hub:") else source)
+    name = evaluation.data_name(hub.parse(source).name if source.startswith("hub:") else source)
     if name in ("train", "training"):
         name = Path(parallel.stem(source)).resolve().parent.name or name
     return f"runs/{name}"

@@ -42,7 +42,7 @@ class Section(BaseModel):
 class DataSection(Section):
     """Where the rows come from and which columns mean what."""
 
-    train: str | None = Field(None, description="file, folder, or hub:NAME[/CONFIG][@SPLIT]")
+    train: str | None = Field(None, description="file, folder, or hub:NAME[/CONFIG][@SPLIT][#REVISION]")
     validation: Annotated[str | float | None, AfterValidator(_share)] = Field(
         None, description="file or hub source; or a share of the training rows (default 0.1)"
     )

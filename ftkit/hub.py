@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ftkit import model_files
@@ -33,22 +33,37 @@ NOT_MODEL_FILES = ["*/*", "consolidated*"]  # other formats of the same weights
 TIMEOUT = 10.0  # seconds until a hub that does not answer counts as unreachable
 
 _REPOSITORY = r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)?"  # NAME or OWNER/NAME
-_SOURCE = re.compile(rf"hub:(?P<name>{_REPOSITORY})(?:/(?P<config>[^/@]+))?(?:@(?P<split>[^@]+))?", re.ASCII)
+_SOURCE = re.compile(
+    rf"hub:(?P<name>{_REPOSITORY})(?:/(?P<config>[^/@#]+))?(?:@(?P<split>[^@#]+))?(?:#(?P<revision>[^@#]+))?", re.ASCII
+)
 
 
-def parse(source: str) -> tuple[str, str | None, str | None]:
-    """Takes `hub:NAME`, `hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`, each with or without `@SPLIT`, apart.
+class DataSource(NamedTuple):
+    """A data set of the hub, or one split of it; None for what is not named.
 
-    Returns:
-        The data set's name, its configuration and its split; None for what is not given.
+    Attributes:
+        revision: a commit, tag or branch.
     """
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        marked = (("hub:", self.name), ("/", self.config), ("@", self.split), ("#", self.revision))
+        return "".join(mark + part for mark, part in marked if part is not None)
+
+
+def parse(source: str) -> DataSource:
+    """Takes `hub:NAME` or `hub:OWNER/NAME`, with or without `/CONFIG`, `@SPLIT` and `#REVISION`, apart."""
     match = _SOURCE.fullmatch(source)
     if match is None:
         raise UserError(
             f"{source!r} does not name a data set of the hub",
-            "Write hub:OWNER/NAME, hub:OWNER/NAME/CONFIG or hub:OWNER/NAME@SPLIT: hub:stanfordnlp/sst2@train",
+            "Write hub:OWNER/NAME[/CONFIG][@SPLIT][#REVISION]: hub:stanfordnlp/sst2@train",
         )
-    return match["name"], match["config"], match["split"]
+    return DataSource(**match.groupdict())
 
 
 def model_folder(name: str, revision: str | None = None, allow_pickle: bool = False) -> Path:
@@ -314,15 +329,13 @@ def _check_hashes(snapshot: Path) -> None:
 # Data sets
 
 
-def dataset_splits(name: str, config: str | None, revision: str | None = None) -> list[str]:
+def dataset_splits(source: DataSource) -> list[str]:
     """The splits of a hub data set in its own order."""
-    return list(_prepared(name, config, revision).info.splits)
+    return list(_prepared(source.name, source.config, source.revision).info.splits)
 
 
-def dataset_rows(
-    name: str, config: str | None, split: str, revision: str | None = None
-) -> tuple[tuple[str, ...], Iterator[dict[str, Any]]]:
-    """The columns of one split of a hub data set, and its rows.
+def dataset_rows(source: DataSource) -> tuple[DataSource, tuple[str, ...], Iterator[dict[str, Any]]]:
+    """One split of a hub data set: with the commit that it is of, its columns, and its rows.
 
     Class numbers become their names, and -1, which stands for a hidden label, becomes None; everything
     else stays as it is.
@@ -330,15 +343,15 @@ def dataset_rows(
     Raises:
         UserError: no such data set, configuration or split; it cannot be fetched; it needs a script.
     """
-    builder = _prepared(name, config, revision)
+    builder = _prepared(source.name, source.config, source.revision)
     splits = list(builder.info.splits)
-    if split not in splits:
+    if source.split not in splits:
         raise UserError(
-            f"hub:{name} has no split {split!r}; it has {', '.join(splits)}",
-            f"Name one: hub:{name}@{splits[0]}",
+            f"hub:{source.name} has no split {source.split!r}; it has {', '.join(splits)}",
+            f"Name one: {source._replace(split=splits[0])}",
         )
-    rows = builder.as_dataset(split=split)
-    return tuple(rows.column_names), _named_rows(rows)
+    rows = builder.as_dataset(split=source.split)
+    return source._replace(revision=builder.hash), tuple(rows.column_names), _named_rows(rows)
 
 
 def _named_rows(rows: Any) -> Iterator[dict[str, Any]]:

@@ -129,7 +129,7 @@ def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
             features, folders[split] = cached_features(texts, model_folder, head, quiet)
             rows[split] = Rows(features, *task.targets(found, features, head, record))
     return Prepared(
-        recipe=_resolve(recipe, task, record, config, len(examples["train"]), inferred),
+        recipe=_resolve(recipe, task, record, config, len(examples["train"]), sources, inferred),
         task=task,
         record=record,
         examples=examples,
@@ -348,7 +348,13 @@ def default_rates(config: Any, record: Any) -> tuple[float, float, str]:
 
 
 def _resolve(
-    recipe: Recipe, task: Task, record: Any, config: Any, rows: int, inferred: list[tuple[str, str]]
+    recipe: Recipe,
+    task: Task,
+    record: Any,
+    config: Any,
+    rows: int,
+    sources: Mapping[str, tuple[str, str]],
+    inferred: list[tuple[str, str]],
 ) -> Recipe:
     """The recipe with every open value filled in."""
     training = recipe.training
@@ -381,7 +387,7 @@ def _resolve(
     metric = training.metric or known[0]
     if metric not in known:
         raise UserError(f"training.metric {metric!r} is unknown", f"It is one of {', '.join(known)}")
-    found = load.sources(recipe.data)
+    found = load.sources(recipe.data) | {split: source for split, (source, _) in sources.items()}
     resolved = recipe.model_copy(
         update={
             "task": task.name,

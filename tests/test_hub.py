@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 from ftkit import config, hub, model_files
 from ftkit.data import benchmarks
 from ftkit.errors import UserError
+from tests import tiny
 from tests.hub_server import Hub, serve
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -39,10 +41,14 @@ def model(name, revision=None, allow_pickle=False):
     return str(folder)
 
 def rows(*arguments):
-    columns, rows = hub.dataset_rows(*arguments)
+    source, columns, rows = hub.dataset_rows(hub.DataSource(*arguments))
+    assert len(source.revision) == 40
     return [list(columns), list(rows)]
 
-calls = {"model": model, "rows": rows, "splits": hub.dataset_splits, "describe": hub.describe}
+def splits(*arguments):
+    return hub.dataset_splits(hub.DataSource(*arguments))
+
+calls = {"model": model, "rows": rows, "splits": splits, "describe": hub.describe}
 for name, *arguments in json.loads(sys.argv[1]):
     try:
         print(json.dumps(calls[name](*arguments)))
@@ -458,7 +464,7 @@ def test_a_damaged_data_set_is_refused_until_it_is_deleted(ask: Ask, server: Hub
     assert ask(call) == [ROWS]
 
 
-def test_a_pinned_data_set_is_never_another_version_of_it(ask: Ask, server: Hub) -> None:
+def test_a_pinned_data_set_is_never_another_version_of_it(ask: Ask, server: Hub, tmp_path: Path) -> None:
     for revision in ("main", "v1"):
         folder = server.root / "datasets/me/rows" / revision
         folder.mkdir(parents=True)
@@ -467,6 +473,9 @@ def test_a_pinned_data_set_is_never_another_version_of_it(ask: Ask, server: Hub)
     assert ask(call, [*call, "v1"]) == [[["text"], [{"text": "main"}]], [["text"], [{"text": "v1"}]]]
     old = server.commit("datasets", "me/rows", "main")
     assert old is not None
+    (alone,) = ask([*call, old[0]], HF_HOME=str(tmp_path / "other"))
+    assert alone == [["text"], [{"text": "main"}]]
+    assert ask([*call, old[0]], HF_HOME=str(tmp_path / "other"), HF_HUB_OFFLINE="1") == [alone]
     cached, other = ask([*call, old[0]], call, HF_HUB_OFFLINE="1")
     assert "only another version" in cached["problem"] and "only another version" in other["problem"]
 
@@ -511,21 +520,55 @@ def test_data_sets_that_cannot_be_read_are_named(ask: Ask, server: Hub, tmp_path
     assert not (tmp_path / "canary").exists()
 
 
+def test_a_run_names_the_commit_of_its_data_and_can_be_repeated(
+    server: Hub, tmp_path: Path, checkpoint_of: Callable[[str], Path]
+) -> None:
+    main = server.root / "datasets/me/rows/main"
+    main.mkdir(parents=True)
+    tiny.write_csv(main / "train.csv", tiny.rows(60, seed=0))
+    tiny.write_csv(main / "test.csv", tiny.rows(20, seed=1))
+    commit, _ = server.commit("datasets", "me/rows", "main") or ("", None)
+
+    def ftkit(*arguments: str | Path) -> str:
+        environment = tiny.environment(HF_HOME=str(tmp_path / "cache"), HF_ENDPOINT=server.url, NO_PROXY="*")
+        environment.pop("HF_HUB_OFFLINE", None)
+        command = [sys.executable, "-m", "ftkit.cli", *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run, again = tmp_path / "run", tmp_path / "again"
+    ftkit("train", "hub:me/rows", "--model", checkpoint_of("bert"), "--epochs", "1", "--out", run)
+    data = config.resolve(config.read(run / "recipe.yaml")).data
+    assert (data.train, data.test) == (f"hub:me/rows@train#{commit}", f"hub:me/rows@test#{commit}")
+
+    shutil.copytree(main, main.with_name("old"))  # the commit is there still, but no longer that of main
+    tiny.write_csv(main / "test.csv", tiny.rows(30, seed=2))
+    ftkit("train", "--recipe", run / "recipe.yaml", "--out", again)
+    sources = [json.loads((folder / "data.json").read_text())["sources"] for folder in (run, again)]
+    assert sources[0] == sources[1]
+
+
 @pytest.mark.parametrize(
     ("source", "parts"),
     [
-        ("hub:imdb", ("imdb", None, None)),
-        ("hub:stanfordnlp/sst2", ("stanfordnlp/sst2", None, None)),
-        ("hub:nyu-mll/glue/sst2", ("nyu-mll/glue", "sst2", None)),
-        ("hub:nyu-mll/glue/sst2@train", ("nyu-mll/glue", "sst2", "train")),
-        ("hub:imdb@test", ("imdb", None, "test")),
+        ("hub:imdb", ("imdb", None, None, None)),
+        ("hub:stanfordnlp/sst2", ("stanfordnlp/sst2", None, None, None)),
+        ("hub:nyu-mll/glue/sst2", ("nyu-mll/glue", "sst2", None, None)),
+        ("hub:nyu-mll/glue/sst2@train", ("nyu-mll/glue", "sst2", "train", None)),
+        ("hub:nyu-mll/glue/sst2@train#refs/convert", ("nyu-mll/glue", "sst2", "train", "refs/convert")),
+        ("hub:imdb@test", ("imdb", None, "test", None)),
+        ("hub:imdb#v1", ("imdb", None, None, "v1")),
     ],
 )
-def test_a_source_is_taken_apart(source: str, parts: tuple[str, str | None, str | None]) -> None:
+def test_a_source_is_taken_apart_and_put_together(source: str, parts: tuple[str | None, ...]) -> None:
     assert hub.parse(source) == parts
+    assert str(hub.parse(source)) == source
 
 
-@pytest.mark.parametrize("source", ["hub:", "hub:a//b", "hub:../x", "hub:a/b/c/d", "hub:a@", "hub:a b", "hub:/a"])
+@pytest.mark.parametrize(
+    "source", ["hub:", "hub:a//b", "hub:../x", "hub:a/b/c/d", "hub:a@", "hub:a#", "hub:a#b@c", "hub:a b", "hub:/a"]
+)
 def test_a_source_that_names_nothing_is_refused(source: str) -> None:
     with pytest.raises(UserError, match="does not name a data set of the hub"):
         hub.parse(source)

@@ -36,7 +36,7 @@ class Table:
     """Rows as they were read, and what was found out while reading.
 
     Attributes:
-        source: what the user named.
+        source: what the user named; of a hub data set with its split and commit.
         columns: in the file's order.
         rows: every row of the source.
         notes: facts to print: encoding, separator, header.
@@ -54,14 +54,14 @@ def read_options(data: DataSection) -> files.ReadOptions:
     return files.ReadOptions(data.format, data.encoding, data.delimiter, data.header, data.quoting)
 
 
-def load(source: str, options: files.ReadOptions, split: str = "train", revision: str | None = None) -> Table:
+def load(source: str, options: files.ReadOptions, split: str = "train") -> Table:
     """All rows of one file, of line-aligned files (see `parallel`), or of one split of a hub data set.
 
     Raises:
         UserError: the source is missing or broken, or holds no rows.
     """
     if source.startswith("hub:"):
-        return _load_hub(source, split, revision)
+        return _load_hub(hub.parse(source), split)
     if files.is_pipe(source):
         told = replace(options, format=files.file_format(source, options.format))
         with spooled(source) as spool:
@@ -142,19 +142,17 @@ def _without_nesting(row: files.Row) -> files.Row:
     return replace(row, cells=cells)
 
 
-def _load_hub(source: str, split: str, revision: str | None) -> Table:
-    name, config, named_split = hub.parse(source)
-    columns, records = hub.dataset_rows(name, config, named_split or split, revision)
+def _load_hub(named: hub.DataSource, split: str) -> Table:
+    source, columns, records = hub.dataset_rows(named._replace(split=named.split or split))
     digest = hashlib.sha256()
     rows = []
     for number, cells in enumerate(records, start=1):
         digest.update(json.dumps(cells, sort_keys=True, default=str).encode())
         rows.append(files.Row(number, 0, cells))
     if not rows:
-        raise UserError(f"{source} holds no rows in its split {named_split or split}")
-    full = source if named_split else f"{source}@{split}"
-    columns, flat = _flat(tuple(columns), iter(rows))
-    return Table(full, columns, list(flat), (), digest.hexdigest())
+        raise UserError(f"{named} holds no rows in its split {source.split}")
+    columns, flat = _flat(columns, iter(rows))
+    return Table(str(source), columns, list(flat), (), digest.hexdigest())
 
 
 def sources(data: DataSection) -> dict[str, str | float]:
@@ -172,9 +170,9 @@ def sources(data: DataSection) -> dict[str, str | float]:
     }
     found: dict[str, str] = {}
     if data.train.startswith("hub:"):
-        name, config, split = hub.parse(data.train)
-        if split is None:
-            found = _hub_splits(data.train, hub.dataset_splits(name, config, None))
+        source = hub.parse(data.train)
+        if source.split is None:
+            found = _hub_splits(source, hub.dataset_splits(source))
     elif Path(data.train).is_dir():
         found = _folder_splits(
             Path(data.train), {split for split in ("validation", "test") if given[split] is not None}
@@ -235,14 +233,17 @@ def _listed(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _hub_splits(source: str, names: list[str]) -> dict[str, str]:
+def _hub_splits(source: hub.DataSource, names: list[str]) -> dict[str, str]:
     found = {}
     for split, aliases in SPLIT_NAMES.items():
         name = next((alias for alias in aliases if alias in names), None)
         if name:
-            found[split] = f"{source}@{name}"
+            found[split] = str(source._replace(split=name))
     if "train" not in found:
-        raise UserError(f"{source} has the splits {', '.join(names)} and no train split", f"{source}@SPLIT names one")
+        raise UserError(
+            f"{source} has the splits {', '.join(names)} and no train split",
+            f"{source._replace(split='SPLIT')} names one",
+        )
     return found
 
 

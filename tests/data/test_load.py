@@ -203,16 +203,17 @@ def test_a_folder_with_two_files_for_a_split_is_refused(folder: Callable[..., st
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the hub is asked for; it has one data set, of two rows in each of its splits."""
+    """What the hub is asked for; it has one data set, of two rows in each of its splits, at the commit "abc"."""
     calls: list[tuple[Any, ...]] = []
 
-    def splits(*arguments: Any) -> list[str]:
-        calls.append(arguments)
-        return ["train", "val", "test"] if arguments[0] == "a/b" else ["everything"]
+    def splits(source: hub.DataSource) -> list[str]:
+        calls.append(source)
+        return ["train", "val", "test"] if source.name == "a/b" else ["everything"]
 
-    def rows(*arguments: Any) -> tuple[tuple[str, ...], Any]:
-        calls.append(arguments)
-        return ("text", "label"), iter([{"text": "good", "label": 1}, {"text": "bad", "label": None}])
+    def rows(source: hub.DataSource) -> tuple[hub.DataSource, tuple[str, ...], Any]:
+        calls.append(source)
+        cells = [{"text": "good", "label": 1}, {"text": "bad", "label": None}]
+        return source._replace(revision="abc"), ("text", "label"), iter(cells)
 
     monkeypatch.setattr(hub, "dataset_splits", splits)
     monkeypatch.setattr(hub, "dataset_rows", rows)
@@ -225,7 +226,12 @@ def test_a_hub_data_set_names_its_splits(asked: list[tuple[Any, ...]]) -> None:
         "validation": "hub:a/b/small@val",
         "test": "hub:a/b/small@test",
     }
-    assert asked == [("a/b", "small", None)]
+    assert asked == [("a/b", "small", None, None)]
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_splits_of_a_pinned_data_set_are_pinned() -> None:
+    assert load.sources(DataSection(train="hub:a/b#v1"))["validation"] == "hub:a/b@val#v1"
 
 
 def test_a_named_split_of_a_hub_data_set_is_the_only_one_taken(asked: list[tuple[Any, ...]]) -> None:
@@ -243,13 +249,13 @@ def test_a_hub_data_set_without_training_rows_is_refused_with_its_splits() -> No
 def test_rows_of_a_hub_data_set_have_numbers_and_no_lines(asked: list[tuple[Any, ...]]) -> None:
     table = load.load("hub:a/b", ReadOptions(), split="test")
     assert asked == [("a/b", None, "test", None)]
-    assert (table.source, table.columns, table.notes) == ("hub:a/b@test", ("text", "label"), ())
+    assert (table.source, table.columns, table.notes) == ("hub:a/b@test#abc", ("text", "label"), ())
     assert table.rows == [Row(1, 0, {"text": "good", "label": 1}), Row(2, 0, {"text": "bad", "label": None})]
 
 
 @pytest.mark.usefixtures("asked")
 def test_a_named_split_is_named_once_in_the_source() -> None:
-    assert load.load("hub:a/b@val", ReadOptions()).source == "hub:a/b@val"
+    assert load.load("hub:a/b@val", ReadOptions()).source == "hub:a/b@val#abc"
 
 
 def test_a_named_split_goes_before_the_one_that_is_needed(asked: list[tuple[Any, ...]]) -> None:
@@ -261,12 +267,13 @@ def test_the_content_of_a_hub_data_set_has_a_hash(
     asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, again = (load.load("hub:a/b", ReadOptions()).sha256 for _ in range(2))
-    monkeypatch.setattr(hub, "dataset_rows", lambda *a: (("text", "label"), iter([{"text": "x", "label": 1}])))
+    other = ("text", "label"), iter([{"text": "x", "label": 1}])
+    monkeypatch.setattr(hub, "dataset_rows", lambda source: (source, *other))
     assert first == again != load.load("hub:a/b", ReadOptions()).sha256
 
 
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "dataset_rows", lambda *a: (("text",), iter([])))
+    monkeypatch.setattr(hub, "dataset_rows", lambda source: (source, ("text",), iter([])))
     with pytest.raises(UserError, match="hub:a/b holds no rows in its split train"):
         load.load("hub:a/b", ReadOptions())
 

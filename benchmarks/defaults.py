@@ -32,6 +32,7 @@ TRIED: dict[str, tuple[str, ...]] = {
     "training.warmup": ("0", "0.2"),
     "training.weight_decay": ("0", "0.1"),
     "training.schedule": ("cosine",),
+    "training.freeze": ("backbone",),
     "window.max_length": ("128", "256"),
     "window.overlap": ("0", "128"),
 }
@@ -48,6 +49,9 @@ SETS = {
     "sst2-5k": holding_out("sst2", "0.5", rows=10_000),
     "banking77-4k": holding_out("banking77", "0.5"),
     "imdb-2k": holding_out("imdb", "0.5", "--epochs", "3", rows=4_000),
+    "trec-200": holding_out("trec", "0.9", rows=2_000),
+    "sst2-200": holding_out("sst2", "0.9", rows=2_000),
+    "banking77-400": holding_out("banking77", "0.9", rows=4_000),
 }
 LONG = {"imdb-2k"}  # the sets on which windows make a difference
 

@@ -20,12 +20,26 @@ from ftkit import evaluate, predict
 from ftkit.errors import UserError
 from tests import tiny
 from tests.conftest import Learned
-from tests.tiny import FAMILIES, FP32, KEYWORDS, LABELS, LEARN, Row, ftkit, read_jsonl, rows, sentence, write_csv
+from tests.tiny import (
+    FAMILIES,
+    FP32,
+    KEYWORDS,
+    LABELS,
+    LEARN,
+    MORE_ENCODERS,
+    Row,
+    ftkit,
+    read_jsonl,
+    rows,
+    sentence,
+    write_csv,
+)
 
 RunOf = Callable[[str], Learned]
 CheckpointOf = Callable[[str], Path]
 
 every_family = pytest.mark.parametrize("family", [*FAMILIES, "llama"])
+and_more = pytest.mark.parametrize("family", [*FAMILIES, "llama", *MORE_ENCODERS])
 SHORT = ("--set", "training.epochs=2")  # for runs that need not have learned well
 
 RUN_FILES = {
@@ -77,7 +91,7 @@ def answers(run: Path, data: Path, *arguments: str) -> list[Row]:
 # Every family
 
 
-@every_family
+@and_more
 def test_every_family_learns_the_task(run_of: RunOf, family: str) -> None:
     learned = run_of(family)
 
@@ -85,7 +99,7 @@ def test_every_family_learns_the_task(run_of: RunOf, family: str) -> None:
     assert accuracy(learned.result["test"]) >= 0.95
 
 
-@every_family
+@and_more
 def test_predict_gives_the_labels_that_eval_counted(run_of: RunOf, family: str) -> None:
     learned = run_of(family)
     truth = rows(100, seed=2)
@@ -101,7 +115,7 @@ def test_predict_gives_the_labels_that_eval_counted(run_of: RunOf, family: str) 
     assert right == accuracy(scored) == accuracy(learned.result["test"])
 
 
-@every_family
+@and_more
 def test_transformers_alone_loads_the_model_and_gives_the_same_labels(run_of: RunOf, family: str) -> None:
     import torch
     import transformers

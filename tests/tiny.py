@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 FAMILIES = ("bert", "roberta", "albert", "distilbert", "gpt2", "t5")
+MORE_ENCODERS = ("electra", "deberta-v2", "modernbert")  # whose whole runs are tested, and no more
 LABELS = ("animal", "fruit", "tool")
 KEYWORDS = {
     "animal": ("cat", "horse", "otter", "sparrow"),
@@ -157,6 +158,10 @@ def checkpoint(folder: Path, family: str) -> Path:
         "bert": bert,
         "roberta": bert | {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
         "albert": bert | {"embedding_size": WIDTH},
+        "electra": bert | {"embedding_size": WIDTH},
+        "deberta-v2": bert | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
+        "modernbert": bert
+        | {"local_attention": 16, "global_attn_every_n_layers": 2, "bos_token_id": None, "eos_token_id": None},
         "distilbert": {
             "dim": WIDTH,
             "n_layers": 2,
@@ -205,10 +210,10 @@ def _characters() -> list[str]:
 def _tokenizer(family: str, folder: Path) -> Any:
     import transformers
 
-    if family in ("bert", "distilbert"):
+    if family in ("bert", "distilbert", *MORE_ENCODERS):
         pieces = [*_words(), *_characters(), *(f"##{c}" for c in string.ascii_lowercase + string.digits)]
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(pieces)]
-        made = transformers.BertTokenizer if family == "bert" else transformers.DistilBertTokenizer
+        made = transformers.DistilBertTokenizer if family == "distilbert" else transformers.BertTokenizer
         return made(vocab={piece: i for i, piece in enumerate(vocabulary)}, model_max_length=POSITIONS)
     if family in ("roberta", "bart"):
         learned = _byte_pairs(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])

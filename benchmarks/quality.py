@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,26 +187,43 @@ def shorten(source: Path, column: str, tokens: int, target: Path) -> Path:
     tokenizer = Tokenizer.from_file(str(hub.model_folder(MODEL) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(tokens)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open(encoding="utf-8", newline="") as read, target.open("w", encoding="utf-8", newline="") as written:
+    text = io.StringIO()
+    with source.open(encoding="utf-8", newline="") as read:
         rows = csv.DictReader(read)
-        writer = csv.DictWriter(written, rows.fieldnames or [])
+        writer = csv.DictWriter(text, rows.fieldnames or [])
         writer.writeheader()
         for cells in rows:
             end = max(end for _, end in tokenizer.encode(cells[column]).offsets)
             writer.writerow({**cells, column: cells[column][:end]})
-    return target
+    return write(target, text.getvalue())
 
 
 def sample(source: Path, rows: int, target: Path) -> Path:
-    """The header and `rows` seeded lines of a file of one line a row (which may hold other marks of line ends)."""
+    """The header and `rows` seeded rows of a file."""
     import random
 
     with source.open(encoding="utf-8", newline="\n") as read:
-        header, *lines = read
-    random.Random(0).shuffle(lines)
+        header, *written = written_rows(read, quoted=source.suffix == ".csv")
+    random.Random(0).shuffle(written)
+    return write(target, header + "".join(written[:rows]))
+
+
+def written_rows(lines: Iterable[str], quoted: bool) -> Iterator[str]:
+    """Rows as they are written in a file; where they may be quoted, one goes on until its quotes are closed."""
+    row = ""
+    for line in lines:
+        row += line
+        if not quoted or row.count('"') % 2 == 0:
+            yield row
+            row = ""
+
+
+def write(target: Path, text: str) -> Path:
+    """All of a file at once, because trainings may run side by side."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(header + "".join(lines[:rows]), encoding="utf-8")
+    made = target.with_name(f"{target.name}.{os.getpid()}")
+    made.write_text(text, encoding="utf-8", newline="")
+    made.replace(target)
     return target
 
 

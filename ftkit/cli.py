@@ -416,7 +416,7 @@ def check(
     }
     resolved = _recipe(recipe, flags, set, column)
     _join(resolved.hardware.device)
-    result = commands.check(resolved, forecast=forecast)
+    result = commands.check(resolved, forecast=forecast, quiet=as_json)
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
         return

@@ -326,10 +326,9 @@ def evaluate(
         name = name or benchmark
     if source is None:
         raise UserError("nothing to evaluate on", "ftkit eval RUN DATA, or ftkit eval RUN --benchmark sst2")
-    with stage(f"reading {source}", show=not quiet and not source.startswith("hub:")):
-        table = _load_or_spool(source, data)
-    if source.startswith("hub:") and benchmark is None:
-        repeat[0] = table.source  # with its commit
+    table = _load_or_spool(source, data, quiet)
+    if table.commit and benchmark is None:
+        repeat[0] = table.exact
     languages = languages or config.LanguagesSection()
     if predictions and (extra_metrics or name):
         raise UserError("--metric and --name do not apply to --predictions", "Leave them out")
@@ -337,7 +336,8 @@ def evaluate(
         raise UserError("the run knows its source language", "Leave out --from")
     if predictions:
         systems = [predictions] if isinstance(predictions, str) else predictions
-        return _evaluate_foreign(table, run_path, systems, data, languages)
+        with stage(f"scoring {len(table.rows):,} rows", show=not quiet):
+            return _evaluate_foreign(table, run_path, systems, data, languages)
     if run_path is None:
         raise UserError("nothing to evaluate", "ftkit eval RUN DATA, or ftkit eval DATA --predictions FILE")
     target = run.open_run(run_path)
@@ -377,10 +377,10 @@ def evaluate(
     return result | {"texts": _worst_texts(result, examples)}
 
 
-def _load_or_spool(source: str, data: config.DataSection) -> load.Table:
+def _load_or_spool(source: str, data: config.DataSection, quiet: bool) -> load.Table:
     """The rows of a source; those of standard input by way of a temporary file."""
     if source != "-":
-        return load.load(source, load.read_options(data), "test")
+        return load.load(source, load.read_options(data), "test", quiet)
     if data.format is None:
         raise UserError("standard input has no name that tells its format", "--format csv names it")
     with load.spooled(source) as spool:
@@ -534,18 +534,19 @@ def predict(
     return launch.run(job, count)
 
 
-def check(recipe: Recipe, *, forecast: bool = True) -> dict[str, Any]:
+def check(recipe: Recipe, *, forecast: bool = True, quiet: bool = False) -> dict[str, Any]:
     """The data report of what a recipe would train on; writes nothing but the cache of tokenized rows."""
     from ftkit import preparation
 
     if not forecast:
         recipe = recipe.model_copy(update={"hardware": ANY_HARDWARE})  # nothing is computed that would need it
-    prepared = preparation.prepare(recipe)
+    prepared = preparation.prepare(recipe, quiet)
     result = {"inferred": prepared.inferred, "model": prepared.record.base_model, **preparation.facts(prepared)}
     if forecast:
         from ftkit import training
 
-        result["forecast"] = training.forecast(prepared)
+        with stage("timing a few updates", show=not quiet):
+            result["forecast"] = training.forecast(prepared)
     return result
 
 
@@ -635,7 +636,9 @@ def default_out(recipe: Recipe) -> str:
     source = recipe.data.train
     if source is None:
         raise UserError("no data to train on", "ftkit train reviews.csv, or data: {train: ...} in the recipe")
-    name = evaluation.data_name(hub.parse(source).name if source.startswith("hub:") else source)
+    if source.startswith("hub:"):
+        return f"runs/{evaluation.data_name(str(hub.parse(source)._replace(split=None)))}"
+    name = evaluation.data_name(source)
     if name in ("train", "training"):
         name = Path(parallel.stem(source)).resolve().parent.name or name
     return f"runs/{name}"

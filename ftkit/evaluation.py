@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftkit import launch, recipes
+from ftkit import hub, launch, recipes
 from ftkit.config import HardwareSection
 from ftkit.data import parallel
 from ftkit.data.features import Features
 from ftkit.errors import UserError
+from ftkit.progress import stage
 from ftkit.recipes.base import Examples
 from ftkit.run import Run
 
@@ -39,6 +40,8 @@ def write(run: Run, name: str, result: dict[str, Any], lines: Iterable[dict[str,
 
 def data_name(source: str) -> str:
     """A folder name for the results on a source: the file's name without suffixes, or the data set's."""
+    if source.startswith("hub:"):
+        source = str(hub.parse(source)._replace(revision=None)).removeprefix("hub:")
     stem = re.sub(r"\.(gz|csv|tsv|jsonl?|ndjson|parquet|arrow|feather|txt)\b", "", Path(parallel.stem(source)).name)
     return re.sub(r"[^\w.@-]+", "-", stem).strip("-.") or "data"
 
@@ -59,7 +62,8 @@ def run_answers(
     run: Run, record: Any, examples: Examples, hardware: HardwareSection, quiet: bool
 ) -> tuple[Any, dict[str, int]]:
     """The run's answers to rows, and counts about reading them."""
-    from ftkit import models, preparation
+    with stage("loading torch and transformers", show=not quiet):
+        from ftkit import models, preparation
 
     task = recipes.find(record.task)
     tokenizer = models.load_tokenizer(run.model, models.load_config(run.model))

@@ -334,8 +334,8 @@ def dataset_splits(source: DataSource) -> list[str]:
     return list(_prepared(source.name, source.config, source.revision).info.splits)
 
 
-def dataset_rows(source: DataSource) -> tuple[DataSource, tuple[str, ...], Iterator[dict[str, Any]]]:
-    """One split of a hub data set: with the commit that it is of, its columns, and its rows.
+def dataset_rows(source: DataSource) -> tuple[str, tuple[str, ...], Iterator[dict[str, Any]]]:
+    """The commit of a hub data set, the columns of the split that the source names, and its rows.
 
     Class numbers become their names, and -1, which stands for a hidden label, becomes None; everything
     else stays as it is.
@@ -351,7 +351,7 @@ def dataset_rows(source: DataSource) -> tuple[DataSource, tuple[str, ...], Itera
             f"Name one: {source._replace(split=splits[0])}",
         )
     rows = builder.as_dataset(split=source.split)
-    return source._replace(revision=builder.hash), tuple(rows.column_names), _named_rows(rows)
+    return builder.hash, tuple(rows.column_names), _named_rows(rows)
 
 
 def _named_rows(rows: Any) -> Iterator[dict[str, Any]]:
@@ -382,6 +382,9 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
         datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # would tell another host than the endpoint
     commit = _dataset_commit(name, revision)
+    with contextlib.suppress(OSError):  # offline, `datasets` takes what was changed last in its cache
+        for cached in Path(datasets.config.HF_DATASETS_CACHE).glob(f"*/*/*/{commit}"):
+            os.utime(cached)
     try:
         # With hf:// a local folder or a reader (csv, json) of the same name is never meant.
         builder = datasets.load_dataset_builder(f"hf://datasets/{name}", config, revision=commit)
@@ -389,7 +392,7 @@ def _prepared(name: str, config: str | None, revision: str | None) -> Any:
         raise _no_builder(error, name, config, revision) from None
     if builder.hash != commit:
         raise UserError(
-            f"only another version of the data set {name} is in the cache: {builder.hash}, not {commit}",
+            f"the data set {name} is in the cache at {builder.hash}, not at {commit}",
             "Run it once with a network",
         )
     if files := _data_files(builder, name, commit):

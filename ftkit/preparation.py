@@ -77,7 +77,7 @@ def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
         split: task.examples(t.source, t.rows, replace(record, columns=_columns_of(task, record, t)))
         for split, t in tables.items()
     }
-    sources = {split: (table.source, table.sha256) for split, table in tables.items()}
+    sources = {split: (table.exact, table.sha256) for split, table in tables.items()}
     with stage("loading torch and transformers", show=not quiet):  # takes seconds: the data come first
         from ftkit import devices, hub, models
         from ftkit.heads.base import Rows
@@ -154,12 +154,8 @@ def look(recipe: Recipe) -> tuple[str, dict[str, str], int]:
 
 def _tables(recipe: Recipe, quiet: bool) -> dict[str, load.Table]:
     options = load.read_options(recipe.data)
-    tables = {}
-    for split, source in load.sources(recipe.data).items():
-        if isinstance(source, str):
-            with stage(f"reading {source}", show=not quiet and not source.startswith("hub:")):  # these show a bar
-                tables[split] = load.load(source, options, split)
-    return tables
+    named = {split: source for split, source in load.sources(recipe.data).items() if isinstance(source, str)}
+    return {split: load.load(source, options, split, quiet) for split, source in named.items()}
 
 
 def _begin(recipe: Recipe, table: load.Table, inferred: list[tuple[str, str]]) -> tuple[Task, Any]:

@@ -25,9 +25,13 @@ def stage(what: str, show: bool = True) -> Iterator[None]:
         yield
     elif sys.stderr.isatty():
         from rich.console import Console
-        from rich.markup import escape
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
 
-        with Console(stderr=True).status(escape(what), spinner="line"):
+        spinner, on = Spinner("line", Text(what)), Console(stderr=True)
+        with Live(spinner, console=on, transient=True, redirect_stdout=False, redirect_stderr=False):
+            on.show_cursor(True)  # else a signal that ends the process would leave a terminal without one
             yield
     else:
         later = threading.Timer(LINE_EVERY, lambda: print(f"{what} ...", file=sys.stderr, flush=True))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +48,28 @@ def test_a_stage_is_told_in_a_pipe_once_it_takes_long(
         pass
 
     assert capsys.readouterr().err == "tokenizing 7 rows ...\n"
+
+
+def test_a_stage_in_a_terminal_is_shown_word_for_word_and_leaves_the_cursor(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+from ftkit.progress import stage
+with stage("reading [b]:x:.csv"):
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    terminal, ours = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TERM": "xterm"}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=ours, cwd=tmp_path, env=environment)
+    os.close(ours)
+    shown = b""
+    try:
+        while part := os.read(terminal, 1024):
+            shown += part
+    except OSError:  # the other end has been closed
+        pass
+    finally:
+        os.close(terminal)
+    assert process.wait() == -15
+    assert b"reading [b]:x:.csv" in shown
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")

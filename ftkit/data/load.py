@@ -19,6 +19,7 @@ from ftkit import hub, languages
 from ftkit.config import DataSection
 from ftkit.data import files, parallel
 from ftkit.errors import UserError
+from ftkit.progress import stage
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -36,11 +37,12 @@ class Table:
     """Rows as they were read, and what was found out while reading.
 
     Attributes:
-        source: what the user named; of a hub data set with its split and commit.
+        source: what the user named; of a hub data set with its split.
         columns: in the file's order.
         rows: every row of the source.
         notes: facts to print: encoding, separator, header.
         sha256: of the content.
+        commit: of a hub data set.
     """
 
     source: str
@@ -48,14 +50,24 @@ class Table:
     rows: list[files.Row]
     notes: tuple[str, ...]
     sha256: str
+    commit: str | None = None
+
+    @property
+    def exact(self) -> str:
+        """The source as it names this very content, even when the data set has moved on."""
+        return self.source if self.commit is None else str(hub.parse(self.source)._replace(revision=self.commit))
 
 
 def read_options(data: DataSection) -> files.ReadOptions:
     return files.ReadOptions(data.format, data.encoding, data.delimiter, data.header, data.quoting)
 
 
-def load(source: str, options: files.ReadOptions, split: str = "train") -> Table:
+def load(source: str, options: files.ReadOptions, split: str = "train", quiet: bool = True) -> Table:
     """All rows of one file, of line-aligned files (see `parallel`), or of one split of a hub data set.
+
+    Args:
+        split: of a hub data set, unless the source names one.
+        quiet: does not show that it reads.
 
     Raises:
         UserError: the source is missing or broken, or holds no rows.
@@ -69,8 +81,9 @@ def load(source: str, options: files.ReadOptions, split: str = "train") -> Table
                 return replace(load(spool, told), source=source)
             except UserError as error:
                 raise UserError(error.problem.replace(spool, source), error.remedy) from None
-    found, stream = open_rows(source, options)
-    rows = list(stream)
+    with stage(f"reading {source}", show=not quiet):
+        found, stream = open_rows(source, options)
+        rows = list(stream)
     columns = tuple(dict.fromkeys(itertools.chain(found.columns, *(row.cells for row in rows))))  # late keys of JSON
     paths = _line_aligned(source, options)
     digest = parallel.sha256(paths) if paths else files.sha256(source)
@@ -143,7 +156,8 @@ def _without_nesting(row: files.Row) -> files.Row:
 
 
 def _load_hub(named: hub.DataSource, split: str) -> Table:
-    source, columns, records = hub.dataset_rows(named._replace(split=named.split or split))
+    source = named._replace(split=named.split or split)
+    commit, columns, records = hub.dataset_rows(source)
     digest = hashlib.sha256()
     rows = []
     for number, cells in enumerate(records, start=1):
@@ -152,7 +166,8 @@ def _load_hub(named: hub.DataSource, split: str) -> Table:
     if not rows:
         raise UserError(f"{named} holds no rows in its split {source.split}")
     columns, flat = _flat(columns, iter(rows))
-    return Table(str(source), columns, list(flat), (), digest.hexdigest())
+    notes = () if named.revision == commit else (f"at commit {commit}",)
+    return Table(str(source), columns, list(flat), notes, digest.hexdigest(), commit)
 
 
 def sources(data: DataSection) -> dict[str, str | float]:

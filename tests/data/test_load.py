@@ -210,10 +210,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         calls.append(source)
         return ["train", "val", "test"] if source.name == "a/b" else ["everything"]
 
-    def rows(source: hub.DataSource) -> tuple[hub.DataSource, tuple[str, ...], Any]:
+    def rows(source: hub.DataSource) -> tuple[str, tuple[str, ...], Any]:
         calls.append(source)
         cells = [{"text": "good", "label": 1}, {"text": "bad", "label": None}]
-        return source._replace(revision="abc"), ("text", "label"), iter(cells)
+        return "abc", ("text", "label"), iter(cells)
 
     monkeypatch.setattr(hub, "dataset_splits", splits)
     monkeypatch.setattr(hub, "dataset_rows", rows)
@@ -249,13 +249,25 @@ def test_a_hub_data_set_without_training_rows_is_refused_with_its_splits() -> No
 def test_rows_of_a_hub_data_set_have_numbers_and_no_lines(asked: list[tuple[Any, ...]]) -> None:
     table = load.load("hub:a/b", ReadOptions(), split="test")
     assert asked == [("a/b", None, "test", None)]
-    assert (table.source, table.columns, table.notes) == ("hub:a/b@test#abc", ("text", "label"), ())
+    assert (table.source, table.exact, table.columns) == ("hub:a/b@test", "hub:a/b@test#abc", ("text", "label"))
+    assert table.notes == ("at commit abc",)
     assert table.rows == [Row(1, 0, {"text": "good", "label": 1}), Row(2, 0, {"text": "bad", "label": None})]
 
 
 @pytest.mark.usefixtures("asked")
 def test_a_named_split_is_named_once_in_the_source() -> None:
-    assert load.load("hub:a/b@val", ReadOptions()).source == "hub:a/b@val#abc"
+    assert load.load("hub:a/b@val", ReadOptions()).source == "hub:a/b@val"
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_branch_of_a_data_set_is_told_by_its_commit() -> None:
+    table = load.load("hub:a/b#main", ReadOptions())
+    assert (table.source, table.exact, table.notes) == (
+        "hub:a/b@train#main",
+        "hub:a/b@train#abc",
+        ("at commit abc",),
+    )
+    assert load.load("hub:a/b#abc", ReadOptions()).notes == ()
 
 
 def test_a_named_split_goes_before_the_one_that_is_needed(asked: list[tuple[Any, ...]]) -> None:
@@ -268,12 +280,12 @@ def test_the_content_of_a_hub_data_set_has_a_hash(
 ) -> None:
     first, again = (load.load("hub:a/b", ReadOptions()).sha256 for _ in range(2))
     other = ("text", "label"), iter([{"text": "x", "label": 1}])
-    monkeypatch.setattr(hub, "dataset_rows", lambda source: (source, *other))
+    monkeypatch.setattr(hub, "dataset_rows", lambda source: ("abc", *other))
     assert first == again != load.load("hub:a/b", ReadOptions()).sha256
 
 
 def test_an_empty_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "dataset_rows", lambda source: (source, ("text",), iter([])))
+    monkeypatch.setattr(hub, "dataset_rows", lambda source: ("abc", ("text",), iter([])))
     with pytest.raises(UserError, match="hub:a/b holds no rows in its split train"):
         load.load("hub:a/b", ReadOptions())
 

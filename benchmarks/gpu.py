@@ -10,6 +10,7 @@ out) and token, over the rate of a large bf16 matrix product on this GPU, measur
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -43,6 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.ours:
         return ours(**json.loads(options.ours))
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]  # one for each side
     if not torch.cuda.is_available():
         return print("There is no CUDA GPU here, so nothing was measured.")
     rows, repeats = (256 if options.quick else options.rows), options.repeats
@@ -61,7 +63,15 @@ def measure(name: str, rows: int, repeats: int, peak: float) -> list[dict[str, A
     given = {"model": str(model), "data": str(folder / "train.jsonl"), "out": str(folder / f"{name}-ftkit")}
     bf16 = torch.cuda.get_device_capability() >= (8, 0)
     settings = {"epochs": 1, "learning_rate": LEARNING_RATE, "batch_size": 32, "max_length": 512}
-    best = {**settings, "seed": 0, "padded": False, "grouped": True, "bf16": bf16, "task": "classification"}
+    best = {
+        **settings,
+        "seed": 0,
+        "padded": False,
+        "grouped": True,
+        "bf16": bf16,
+        "fp16": not bf16,
+        "task": "classification",
+    }
     sides = {
         "ftkit": [sys.executable, "-m", "benchmarks.gpu", "--ours", json.dumps(given | settings)],
         "Trainer, best flags": rival("train", **given | best | {"out": folder / f"{name}-trainer"}),

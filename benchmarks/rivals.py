@@ -42,13 +42,14 @@ def train(
     padded: bool,
     grouped: bool,
     bf16: bool,
+    fp16: bool = False,
 ) -> dict[str, float]:
     """Trainer, and the model that it leaves in `out`.
 
     Args:
         padded: pad every row to max_length (the examples' default), else every batch to its longest row.
         grouped: put rows of similar length into a batch.
-        bf16: mixed precision.
+        bf16, fp16: mixed precision.
 
     Returns:
         seconds (of Trainer.train), rows_per_second, tokens (not counting padding), and peak_gpu_bytes.
@@ -88,6 +89,7 @@ def train(
         learning_rate=learning_rate,
         per_device_train_batch_size=batch_size,
         bf16=bf16,
+        fp16=fp16,
         use_cpu=not torch.cuda.is_available(),  # Trainer refuses bf16 on a CPU that was not asked for
         train_sampling_strategy="group_by_length" if grouped else "random",
         save_strategy="no",

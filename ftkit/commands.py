@@ -66,7 +66,7 @@ def train(recipe: Recipe, *, overwrite: bool = False, quiet: bool = False, tell:
         target.write_text("recipe.yaml", config.to_yaml(prepared.recipe))
         target.write_record(prepared.record)
         target.write_json("data.json", preparation.facts(prepared))
-        target.write_json("environment.json", environment(prepared.recipe))
+        target.write_json("environment.json", environment(prepared.recipe, prepared.precision))
         try:
             return _fit(target, prepared, None, quiet, tell)
         except UserError:
@@ -105,7 +105,7 @@ def resume(
         now = {
             "recipe": recipe.model_dump(exclude={"hardware"}),
             "data": json.loads(json.dumps(preparation.facts(prepared))),
-            "environment": environment(recipe),
+            "environment": environment(recipe, prepared.precision),
         }
         then = {
             "recipe": before.model_dump(exclude={"hardware"}),
@@ -150,11 +150,10 @@ def resume(
         return _fit(target, prepared, newest, quiet, tell, trained)
 
 
-def environment(recipe: Recipe) -> dict[str, Any]:
+def environment(recipe: Recipe, precision: str) -> dict[str, Any]:
     """What besides recipe and data decides the last bits of a result."""
-    from ftkit.devices import choose_precision, single_device
+    from ftkit.devices import single_device
 
-    place = single_device(recipe.hardware.device)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
     threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
     return {
@@ -163,8 +162,8 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": threads,
         "processes": launch.processes(recipe.hardware),
-        "device": place.type,
-        "precision": choose_precision(place, recipe.hardware.precision),
+        "device": single_device(recipe.hardware.device).type,
+        "precision": precision,
         "resumed_despite": [],
     }
 
@@ -623,7 +622,7 @@ def predict_texts(
     examples = task.from_texts(rows, record)
     if not rows:
         return []
-    head, model = prediction.load_head(target, record, place)
+    head, model, place = prediction.load_head(target, record, place)
     features = head.encode(task.inputs(examples, record))
     if (unread := np.flatnonzero(features.windows_of_rows == 0)).size:
         raise UserError(f"text {unread[0] + 1} does not fit into a window of {head.max_length} tokens", "Shorten it")

@@ -6,10 +6,11 @@ The only room that imports Accelerate, and the only one that knows rank and worl
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup")
 NO_MEMORY = re.compile(
     r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc|out of memory|_ALLOC_FAILED"
 )
+PRECISIONS = ("fp32", "fp16", "bf16")  # those that more devices can do come first
+OVERFLOWING = ("t5", "mt5", "umt5", "longt5")  # in fp16; trained in bf16
 MOST_APART = 8  # beyond which Python itself, one thread at a time, would hold the others up
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 
@@ -34,7 +37,8 @@ class Devices:
     rank: int
     world: int
     device: torch.device
-    precision: str  # fp32, bf16, fp16
+    precision: str  # one of PRECISIONS
+    asked: bool = False  # for this precision, by the user
 
     @property
     def main(self) -> bool:
@@ -47,6 +51,41 @@ class Devices:
             return contextlib.nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def agreed(self) -> Devices:
+        """The same place, with the precision that every process can do: GPUs of one job may differ."""
+        chosen = torch.tensor([float(self.precision == precision) for precision in PRECISIONS])
+        self.sum([chosen])
+        return replace(self, precision=PRECISIONS[int(chosen.nonzero()[0])])
+
+    def suited(self, config: Any) -> Devices:
+        """The same place, with a precision that models of this configuration can be computed in.
+
+        Raises:
+            UserError: another one was asked for.
+        """
+        if self.precision != "fp16" or config.model_type not in OVERFLOWING:
+            return self
+        if self.asked:
+            raise UserError(f"{config.model_type} overflows in fp16", "Use fp32, or leave out --precision")
+        return replace(self, precision="fp32")
+
+    def put(self, model: Any) -> None:
+        """Moves a model to the device.
+
+        Raises:
+            UserError: there is no room for it.
+        """
+        try:
+            model.to(self.device)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"the model does not fit into the memory of the device ({self.device})",
+                "Use a smaller model, or --device cpu; several GPUs can share a model in training: --shard",
+                alone=True,
+            ) from None
 
     def threads_apart(self) -> int:
         """How many computations a process had better run side by side, each with its share of the threads.
@@ -166,6 +205,16 @@ def single_device(wanted: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def alone(device: str, precision: str) -> Devices:
+    """The place of a process that has joined no others.
+
+    Raises:
+        UserError: there is no such device, or it does not train in that precision.
+    """
+    chosen = single_device(device)
+    return Devices(0, 1, chosen, choose_precision(chosen, precision), precision != "auto")
+
+
 def gpu_count() -> int:
     return torch.cuda.device_count()
 
@@ -181,6 +230,11 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
     from accelerate.utils import InitProcessGroupKwargs
 
     check_available(device)
+    # cuDNN's attention, which torch prefers on newer GPUs, makes a plan for every shape of a batch, and has given NaN.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if os.environ.get("WORLD_SIZE", "1") == "1" and expected in (None, 1):
+        return alone(device, precision)
+    os.environ.pop("ACCELERATE_USE_FSDP", None)  # of `accelerate launch`: else weights are left out on ranks 1 and up
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     # Accelerate joins processes on CPUs only if it is told that the CPU is meant.
     cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -192,18 +246,28 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
             "Let ftkit start them: --processes N (`accelerate launch --cpu` starts one whatever it is told)",
         )
     chosen = accelerator.device
-    return Devices(rank, world, chosen, choose_precision(chosen, precision))
+    return Devices(rank, world, chosen, choose_precision(chosen, precision), precision != "auto")
+
+
+_left = False
 
 
 def joined() -> bool:
-    """Whether this process has joined others."""
-    return torch.distributed.is_initialized()
+    """Whether this process has joined others, and not left them."""
+    return torch.distributed.is_initialized() and not _left
 
 
-def leave() -> None:
-    """Parts from the other processes. One that ends without it is now and then aborted by gloo's threads."""
+def leave(failed: bool = False) -> None:
+    """Parts from the other processes. One that ends without it is now and then aborted by gloo's threads.
+
+    Args:
+        failed: the others may not be about to leave too, for which NCCL would wait: from there the process just goes.
+    """
+    global _left
     if joined():
-        torch.distributed.destroy_process_group()
+        if not (failed and torch.distributed.get_backend() == "nccl"):
+            torch.distributed.destroy_process_group()
+        _left = torch.distributed.is_initialized()
 
 
 def free_memory() -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -40,13 +42,21 @@ def external() -> tuple[int, int] | None:
             "RANK": str(rank),
             "WORLD_SIZE": str(world),
             "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-            "MASTER_ADDR": os.environ.get("MASTER_ADDR") or os.environ["SLURM_LAUNCH_NODE_IPADDR"],
-            "MASTER_PORT": os.environ.get("MASTER_PORT", "29500"),
+            "MASTER_ADDR": os.environ.get("MASTER_ADDR") or first_host(os.environ["SLURM_STEP_NODELIST"]),
+            "MASTER_PORT": os.environ.get(
+                "MASTER_PORT", str(20_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000)
+            ),
         }
     else:
         refuse_half_started()
         return None
     return (rank, world) if world > 1 else None
+
+
+def first_host(nodes: str) -> str:
+    """The first of a list of hosts as Slurm writes them: gpu07 of `gpu[07-09,12],cpu1`."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
 
 
 def refuse_half_started() -> None:
@@ -83,16 +93,20 @@ def processes(hardware: HardwareSection) -> int:
         )
     if at:
         return at[1]
+    if hardware.processes == "auto" and "RANK" in os.environ:
+        return 1  # a launcher was asked for one
     if hardware.device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return 1 if hardware.processes == "auto" else hardware.processes
-    from ftkit.devices import gpu_count
+        found = {"cpu": 0, "mps": 1}.get(hardware.device, 0)
+    else:
+        from ftkit.devices import gpu_count
 
-    gpus = gpu_count()
+        found = gpu_count()
     if hardware.processes == "auto":
-        return max(1, gpus)
-    if 0 < gpus < hardware.processes:
+        return max(1, found)
+    if 0 < found < hardware.processes:
+        there = "there is one GPU" if found == 1 else f"there are {found} GPUs"
         raise UserError(
-            f"{hardware.processes} processes were asked for and there are {gpus} GPUs", f"--processes {gpus}"
+            f"{hardware.processes} processes were asked for and {there}", f"--processes {found}, or --device cpu"
         )
     return hardware.processes
 
@@ -111,7 +125,7 @@ def run(job: dict[str, Any], processes: int) -> dict[str, Any]:
         try:
             return work(here.share(job), here)
         except BaseException:  # the others end in the same way
-            devices.leave()
+            devices.leave(failed=True)
             raise
     if processes == 1:
         from ftkit.devices import open_devices
@@ -137,13 +151,15 @@ def join(device: str) -> int | None:
     try:
         while (job := here.share(None))["verb"] != "stop":
             work(job, devices.open_devices(device, job["precision"]))
-        return int(job["code"])
-    except UserError as error:
+    except BaseException as error:
+        devices.leave(failed=True)
+        if not isinstance(error, UserError):
+            raise
         if error.alone:  # else rank 0 meets the same one, and tells it
             print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        devices.leave()
+    devices.leave()
+    return int(job["code"])
 
 
 def release(code: int) -> None:
@@ -165,6 +181,7 @@ def end(code: int) -> NoReturn:
 
 def work(job: dict[str, Any], devices: Any) -> dict[str, Any]:
     """Does a job as one of its processes."""
+    devices = devices.agreed()
     if job["verb"] == "fit":
         from ftkit.training import fit
 
@@ -184,7 +201,8 @@ def _start(job: dict[str, Any], processes: int) -> dict[str, Any]:
         threads = max(1, (os.cpu_count() or 1) // processes)
         children = []
         for rank in range(processes):
-            environment = os.environ | {
+            inherited = {key: value for key, value in os.environ.items() if not key.startswith("TORCHELASTIC_")}
+            environment = inherited | {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(processes),
@@ -252,12 +270,14 @@ def _child(folder: Path) -> int:
     from ftkit.devices import leave, open_devices
 
     streams.prepare()
+    failed = True
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
     world = int(os.environ["WORLD_SIZE"])
     try:
         devices = open_devices(job["device"], job["precision"], expected=world)
         result = work(job, devices)
+        failed = False
     except KeyboardInterrupt:  # before the job has begun to listen
         return 130
     except UserError as error:
@@ -271,11 +291,18 @@ def _child(folder: Path) -> int:
             return 2
         raise
     finally:
-        leave()
+        leave(failed)
     if devices.main:
         (folder / "result.json").write_text(json.dumps(result))
     return 0
 
 
 if __name__ == "__main__":
-    end(_child(Path(sys.argv[1])))
+    try:
+        code = _child(Path(sys.argv[1]))
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    end(code)

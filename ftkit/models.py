@@ -316,16 +316,6 @@ HEADS = {"labels": "ForSequenceClassification", "spans": "ForQuestionAnswering"}
 READING_PADDING = ("fnet", "xlnet")
 
 
-def check_precision(config: Any, precision: str) -> None:
-    """Refuses what a family cannot compute in.
-
-    Raises:
-        UserError: T5 in fp16.
-    """
-    if precision == "fp16" and config.model_type in ("t5", "mt5"):
-        raise UserError("T5 overflows in fp16, which GPUs before Ampere compute in", "Add --precision fp32")
-
-
 def has_head(config: Any, record: Any) -> bool:
     """Whether a checkpoint says that it has learned such answers before: the same head, for as many labels."""
     if record.head == "labels" and (config.num_labels != len(record.labels) or _other_labels(config, record.labels)):

@@ -41,6 +41,13 @@ TOKENS_PER_BATCH = {"cpu": 1536, "mps": 8192, "cuda": 65536}  # padded tokens th
 MANY_BATCHES = 8  # from which on a full last one costs little
 
 
+@dataclass
+class Room:
+    """The padded tokens for which this process has memory, as far as it is known: less, once it has run out."""
+
+    tokens: float = float("inf")
+
+
 class NotFinite(UserError):
     """What a model says of some rows is NaN or infinite, and no answer."""
 
@@ -53,11 +60,13 @@ def row_outputs(
     token_budget: int | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    room: Room | None = None,
 ) -> NDArray[np.float32]:
     """What the head says of each row (for spans: of each window), complete on every process.
 
     Args:
-        token_budget: padded tokens of a batch, if there is room for less than usual.
+        token_budget: padded tokens of a batch, the same on every process, if there is room for less than usual.
+        room: what earlier calls have found, and this one may find.
 
     Raises:
         Stopped: on every process, once any of them was asked to stop.
@@ -70,7 +79,7 @@ def row_outputs(
 
     batches = _batches(features, devices, token_budget, devices.device.type == "cpu" and not model.can_generate())
     apart = token_budget is None  # else memory is short
-    for batch, result in _results(outputs, model, features, devices, batches, stop, apart):
+    for batch, result in _results(outputs, model, features, devices, batches, stop, apart, room):
         if found is None:
             found = np.zeros((len(features.lengths), *result.shape[1:]), dtype=np.float32)
         if batch.counted:
@@ -103,7 +112,7 @@ def mean_loss(model: Any, head: Head, rows: Rows, devices: Devices, stop: Stop |
 
     def loss(batch: MicroBatch) -> torch.Tensor:
         weights = torch.from_numpy(weight[batch.items] * np.float32(batch.counted)).to(devices.device)
-        return head.loss(model, rows, batch.items, weights, devices.device).double().cpu()
+        return head.loss(model, rows, batch.items, weights, devices.device).cpu().double()
 
     for _, result in _results(loss, model, features, devices, _batches(features, devices), stop):
         total += result
@@ -142,6 +151,7 @@ def _results(
     batches: list[MicroBatch],
     stop: Stop | None,
     apart: bool = True,
+    room: Room | None = None,
 ) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
     """What `work` makes of this process's share of the batches, in their order.
 
@@ -155,11 +165,12 @@ def _results(
     # The longest batch runs first and shows whether memory suffices. A process for which there is none runs
     # one that does not count, to know the shape of the outputs.
     mine = batches[devices.rank :: devices.world] or [b._replace(counted=False) for b in batches[:1]]
-    at_once = devices.threads_apart() if apart and len(mine) > 1 and fast.keeps_nothing(model) else 1
+    room = room or Room()
+    apart = apart and room == Room() and len(mine) > 1 and fast.keeps_nothing(model)
+    at_once = devices.threads_apart() if apart else 1
     rounds = -(-len(batches) // devices.world)
     begun: deque[tuple[MicroBatch, Future[torch.Tensor | None]]] = deque()
     failed: list[MicroBatch] = []
-    room = float("inf")  # tokens that may fit; less once memory has run out
 
     def attempt(batch: MicroBatch) -> torch.Tensor | None:
         """None if memory ran out."""
@@ -172,19 +183,18 @@ def _results(
         return None
 
     def alone(batch: MicroBatch) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
-        nonlocal room
         waiting = [batch]
         while waiting:
             batch = waiting.pop()
             items, longest = batch.items, int(features.lengths[batch.items].max())
-            if len(items) == 1 or len(items) * longest <= room:
+            if len(items) == 1 or len(items) * longest <= room.tokens:
                 if (result := attempt(batch)) is not None:
                     yield batch, result
                     continue
                 if len(items) == 1:
                     problem = f"not even one window of {longest} tokens fits into memory"
                     raise UserError(problem, "Use a smaller model", alone=True)
-                room = len(items) * longest // 2
+                room.tokens = len(items) * longest // 2
             waiting += [batch._replace(items=half) for half in np.array_split(items, 2)]
 
     model.eval()
@@ -273,8 +283,8 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     added = AddedColumns.beside(source.columns, columns_added, format)
     if format == "text" and len(getattr(record, "targets", ())) > 1:
         raise UserError("plain text holds one translation a line", f"--to {record.targets[0]}, or another format")
-    head, model = load_head(run, record, devices)
-    room = room_found(run)
+    head, model, devices = load_head(run, record, devices)
+    usual, room = room_found(run), Room()
     # Plain text holds one column: the answer alone, on one line a row.
     wanted = [added.names[0]] if format == "text" else [*source.columns, *added.names]
 
@@ -294,7 +304,7 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         each = max(1, len(examples) // max(1, len(numbers)))  # translations into several languages
         for unread in np.flatnonzero(features.windows_of_rows == 0).tolist():
             problems[numbers[unread // each]] = f"it does not fit into a window of {head.max_length} tokens"
-        outputs = row_outputs(model, head, features, devices, room, stop=stop)
+        outputs = row_outputs(model, head, features, devices, usual, stop=stop, room=room)
         found: list[Any] = [None] * len(problems)
         told: dict[str, int] = {}
         if devices.main and numbers:
@@ -402,7 +412,7 @@ def _about(job: Mapping[str, Any], run: Run, columns: dict[str, str], format: st
         "ftkit": ftkit.__version__,
         "device": devices.device.type,
         "precision": devices.precision,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() if devices.device.type == "cpu" else None,
     }
 
 
@@ -412,7 +422,7 @@ def score_features(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     features = Features.load(Path(job["features"]))
     if features is None:
         raise UserError(f"the tokenized rows in {job['features']} have been damaged", "Start again")
-    head, model = load_head(run, run.record(), devices)
+    head, model, devices = load_head(run, run.record(), devices)
     share = len(features.lengths) // devices.world
     show = devices.main and not job["quiet"]
     with Stop() as stop, Progress("evaluating", share, "windows", show=show) as progress:
@@ -434,8 +444,8 @@ def _output_format(output: str, asked: str | None, read: str) -> str:
     return files.file_format(output, asked, "--output-format")
 
 
-def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
-    """A run's head and model, ready to answer.
+def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any, Devices]:
+    """A run's head and model, ready to answer, and the devices with a precision that suits the model.
 
     Raises:
         UserError: the model is not what training wrote.
@@ -448,11 +458,11 @@ def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any]:
         )
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)
-    models.check_precision(config, devices.precision)
+    devices = devices.suited(config)
     model = models.load_model(run.model, config, tokenizer, record, training=False).model
-    model.to(devices.device)
+    devices.put(model)
     fast.prepare(model, devices.device)
-    return recipes.find(record.task).head(record, tokenizer), model
+    return recipes.find(record.task).head(record, tokenizer), model, devices
 
 
 def _known_columns(record: Any, given: dict[str, str], columns: Sequence[str]) -> dict[str, str]:

@@ -45,6 +45,7 @@ class Prepared:
         inferred: (what, value) pairs that the user did not say and ftkit found out.
         left_out: reason -> training rows that are not learned from.
         sources: split -> (source, sha256 of its content); read: split -> rows in it.
+        precision: in which training will compute, where all devices are like the first one here.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Prepared:
     head: Head
     rows: dict[str, Rows]
     feature_folders: dict[str, Path]
+    precision: str
     inferred: list[tuple[str, str]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -83,12 +85,13 @@ def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
         from ftkit.heads.base import Rows
 
     hardware = recipe.hardware
-    devices.choose_precision(devices.single_device(hardware.device), hardware.precision)  # that there are such
-
+    place = devices.alone(hardware.device, hardware.precision)  # that there is such a device, before more is done
     model_name, model_folder = models.locate(recipe.model, recipe.revision, task.default_models, recipe.allow_pickle)
     if recipe.model == "auto":
         inferred.append(("model", model_name))
     config = models.load_config(model_folder, recipe.allow_pickle)
+    if (suited := place.suited(config)) != place:
+        inferred.append(("precision", f"{suited.precision} ({config.model_type} overflows in {place.precision})"))
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=hub.commit(model_name, model_folder) or recipe.revision)
     for found in examples.values():
@@ -137,6 +140,7 @@ def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
         head=head,
         rows=rows,
         feature_folders=folders,
+        precision=suited.precision,
         inferred=inferred,
         left_out=left_out,
         sources=sources,

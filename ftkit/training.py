@@ -537,6 +537,7 @@ def fit(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
     texts = run.work / "validation.json"
     examples = Examples(**json.loads(texts.read_text(encoding="utf-8"))) if texts.exists() else None
     fitting, notes = begin(recipe, record, Path(job["model"]), train, devices)
+    devices = fitting.devices
     started = time.perf_counter()
     total = train.features.rows * fitting.epochs
     with (
@@ -650,7 +651,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
     model_config = models.load_config(model_folder, recipe.allow_pickle)
-    models.check_precision(model_config, devices.precision)
+    devices = devices.suited(model_config)
     tokenizer = models.load_tokenizer(model_folder, model_config)
     model, notes, new = models.load_model(
         model_folder,
@@ -675,7 +676,7 @@ def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: 
         model.activation_checkpointing_enable()
     if recipe.hardware.shard:
         sharding.shard(model, devices)
-    model.to(devices.device)
+    devices.put(model)
     fast.prepare(model, devices.device)
     return Fitting(model, recipes.find(record.task).head(record, tokenizer), recipe, devices, rows, new), notes
 

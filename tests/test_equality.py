@@ -165,7 +165,7 @@ def undecided(count: int, seed: int) -> list[tuple[str]]:
 
 
 def opened(run: Path) -> tuple[LabelsHead, Any]:
-    return load_head(Run(run), Run(run).record(), CPU)
+    return load_head(Run(run), Run(run).record(), CPU)[:2]
 
 
 def answer(head: LabelsHead, model: Any, texts: Sequence[tuple[str, ...]]) -> Logits:

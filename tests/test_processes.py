@@ -133,6 +133,14 @@ def test_processes_of_another_launcher_train_one_run(checkpoint_of: CheckpointOf
     np.testing.assert_allclose(losses(tmp_path / "runs/x"), losses(tmp_path / "one"), rtol=1e-5)
 
 
+def test_processes_that_torchrun_s_only_one_starts_find_each_other(
+    checkpoint_of: CheckpointOf, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")  # else all would wait for a store that nobody has
+
+    assert train(data, checkpoint_of("bert"), tmp_path / "two", *ONE_EPOCH, *TWO)["training"]["processes"] == 2
+
+
 # Errors
 
 
@@ -231,7 +239,7 @@ from ftkit.run import Run
 
 run, texts, folder = Run(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
 devices = open_devices("cpu", "fp32", expected=2)
-head, model = load_head(run, run.record(), devices)
+head, model, _ = load_head(run, run.record(), devices)
 rows = [(line,) for line in texts.read_text().splitlines()]
 for budget in (1, 48, 4096):
     logits = [row_outputs(model, head, head.encode(rows[:n]), devices, budget) for n in range(1, len(rows) + 1)]
@@ -256,7 +264,7 @@ def test_any_number_of_rows_is_answered_on_two_processes_as_on_one(two_windows_r
     done = together("-c", LOGITS_OF_ALL_SIZES, two_windows_run, tmp_path / "texts.txt", tmp_path)
 
     assert [process.code for process in done] == [0, 0], done[0].err + done[1].err
-    head, model = load_head(run, run.record(), CPU)
+    head, model, _ = load_head(run, run.record(), CPU)
     assert (head.encode([(text,) for text in texts]).windows_of_rows > 1).any()
     numbers = np.asarray([run.record().labels.index(row["label"]) for row in made])
     for count in range(1, 18):

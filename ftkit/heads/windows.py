@@ -289,4 +289,5 @@ def pad(
     batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
     if "token_type_ids" in tokenizer.model_input_names:
         batch["token_type_ids"] = (mask & (position >= features.second[items][:, None])).astype(np.int64)
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.items()}
+    ahead = device.type == "cuda"  # which copies what is not pinned before the call returns; MPS may not
+    return {name: torch.from_numpy(array).to(device, non_blocking=ahead) for name, array in batch.items()}

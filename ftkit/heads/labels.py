@@ -63,8 +63,8 @@ class LabelsHead:
 
         Targets are (rows,) label numbers, or (rows, labels) zeros and ones.
         """
+        targets = torch.from_numpy(rows.targets[rows.features.row_of_window[items]]).to(device)  # before a GPU is busy
         logits = self.logits(model, windows.pad(self.tokenizer, rows.features, items, self.max_length, device))
-        targets = torch.from_numpy(rows.targets[rows.features.row_of_window[items]]).to(device)
         if self.multi_label:
             each = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
         else:

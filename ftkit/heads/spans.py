@@ -86,8 +86,6 @@ class SpansHead:
         """(windows, tokens, 2) float32 of first and last tokens, the lowest number where no answer can be; and
         (windows,) the tokens of "no answer"."""
         batch = windows.pad(self.tokenizer, features, items, self.max_length, device)
-        output = model(**batch)
-        both = torch.stack([output.start_logits, output.end_logits], dim=2).float()
         width = batch["input_ids"].shape[1]
         possible = np.zeros((len(items), width), dtype=bool)
         for row, item in enumerate(items.tolist()):
@@ -95,8 +93,10 @@ class SpansHead:
             possible[row, : last - first] = features.offsets[first:last, 0] >= 0
         nothing = self.nothing(features, items)
         possible[np.arange(len(items)), nothing] = True
-        mask = torch.from_numpy(possible).to(device)[:, :, None]
-        return both[:, :width].masked_fill(~mask, torch.finfo(torch.float32).min), torch.from_numpy(nothing).to(device)
+        mask, none = torch.from_numpy(possible).to(device)[:, :, None], torch.from_numpy(nothing).to(device)
+        output = model(**batch)
+        both = torch.stack([output.start_logits, output.end_logits], dim=2).float()
+        return both[:, :width].masked_fill(~mask, torch.finfo(torch.float32).min), none
 
     def loss(
         self, model: Any, rows: Rows, items: NDArray[np.int64], weights: torch.Tensor, device: torch.device
@@ -105,8 +105,8 @@ class SpansHead:
 
         Targets are (windows, 2) token numbers, as `positions` gives them.
         """
-        logits, _ = self.logits(model, rows.features, items, device)
         targets = torch.from_numpy(rows.targets[items]).to(device)
+        logits, _ = self.logits(model, rows.features, items, device)
         each = torch.nn.functional.cross_entropy(logits, targets, reduction="none").mean(1)
         return (each * weights).sum()
 

@@ -226,18 +226,20 @@ def open_devices(device: str = "auto", precision: str = "auto", expected: int | 
         expected: the number of processes that were asked for; another number that joined is an error,
             because some launchers silently start fewer.
     """
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
     check_available(device)
     # cuDNN's attention, which torch prefers on newer GPUs, makes a plan for every shape of a batch, and has given NaN.
     torch.backends.cuda.enable_cudnn_sdp(False)
     if os.environ.get("WORLD_SIZE", "1") == "1" and expected in (None, 1):
         return alone(device, precision)
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs, check_cuda_p2p_ib_support
+
     os.environ.pop("ACCELERATE_USE_FSDP", None)  # of `accelerate launch`: else weights are left out on ranks 1 and up
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     # Accelerate joins processes on CPUs only if it is told that the CPU is meant.
     cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if not cpu and not check_cuda_p2p_ib_support():  # without these Accelerate does not start
+        os.environ |= {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
     accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patience])
     world, rank = accelerator.num_processes, accelerator.process_index
     if expected is not None and world != expected:

@@ -237,6 +237,7 @@ def room_found(run: Run) -> int | None:
 
 CHUNK_ROWS = 4096  # rows read, answered and written together: bounds the memory, whatever the file's size
 CHUNK_CHARACTERS = 4_000_000
+MORE_ON_GPUS = 8  # times as many, lest batches be too few for several GPUs
 
 
 class Asked(NamedTuple):
@@ -340,7 +341,11 @@ def predict_file(job: dict[str, Any], devices: Devices) -> dict[str, Any]:
         following: Iterator[files.Row] = itertools.chain(first, rows)
         if job["input"] == "-":
             following = _waited_for(following, stop)
-        made = map(prepared, enumerate(_chunks(following)), itertools.repeat(kept))
+        made = map(
+            prepared,
+            enumerate(_chunks(following, MORE_ON_GPUS if devices.device.type == "cuda" else 1)),
+            itertools.repeat(kept),
+        )
         # A stream may have no next rows for long, and heads that write need the tokenizer for their answers too.
         parts = made if job["input"] == "-" or record.head == "text" else ahead(made)
         try:
@@ -481,13 +486,13 @@ def _waited_for(rows: Iterator[files.Row], stop: Stop) -> Iterator[files.Row]:
         yield row
 
 
-def _chunks(rows: Iterator[files.Row]) -> Iterator[list[files.Row]]:
+def _chunks(rows: Iterator[files.Row], times: int) -> Iterator[list[files.Row]]:
     chunk: list[files.Row] = []
     characters = 0
     for row in rows:
         chunk.append(row)
         characters += sum(len(value) for value in row.cells.values() if isinstance(value, str))
-        if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
+        if len(chunk) >= CHUNK_ROWS * times or characters >= CHUNK_CHARACTERS * times:
             yield chunk
             chunk, characters = [], 0
     if chunk:

@@ -24,6 +24,7 @@ from ftkit.heads import windows
 from ftkit.heads.base import Rows
 
 IGNORED = -100  # marks positions without a target
+MOST_LOGITS = 2**28  # that are computed at once when answers are scored, which have been written with far fewer
 LEAST_ROOM = 4  # tokens of the second text that a window has to have room for
 
 
@@ -290,10 +291,15 @@ class TextHead:
             np.concatenate([opening, answer, [end] if n <= limit else []]).astype(np.int32)
             for opening, answer, n, limit in zip(openings, answers, lengths, limits, strict=True)
         ]
-        each, counted = self._token_losses(model, features, items, full, device)
-        scores = -(each.sum(1) / counted.sum(1).clamp(min=1)).cpu()
+        scores = []
+        longest = max(map(len, full)) + (sizes.max() if self.decoder else len(self.start))
+        at_once = max(1, MOST_LOGITS // (len(self.tokenizer) * int(longest)))
+        for start in range(0, len(items), at_once):
+            part = slice(start, start + at_once)
+            each, counted = self._token_losses(model, features, items[part], full[part], device)
+            scores.append(-(each.sum(1) / counted.sum(1).clamp(min=1)).cpu())
         result = torch.zeros((len(items), 2 + self.width), dtype=torch.float32)
-        result[:, 0] = scores
+        result[:, 0] = torch.cat(scores)
         for row, (answer, length, limit) in enumerate(zip(answers, lengths, limits, strict=True)):
             result[row, 1] = self.width + 1 if length > limit else len(answer)
             result[row, 2 : 2 + len(answer)] = torch.from_numpy(answer.astype(np.float32))

@@ -402,6 +402,21 @@ def test_a_decoder_answers_short_and_long_rows_together_within_its_window(
         assert float(alone[0, 0]) == pytest.approx(float(together[row, 0]), abs=1e-4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_answers_are_scored_in_parts_where_their_logits_are_many(
+    checkpoint_of: CheckpointOf, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, model = make(checkpoint_of, family)
+    features = head.encode([("", "", f" {word} was there") for word in ("cat", "dog", "bird", "fish", "horse")])
+    whole = head.outputs(model, features, np.arange(5), CPU).detach()
+
+    monkeypatch.setattr("ftkit.heads.text.MOST_LOGITS", 1)  # a row at a time
+    parts = head.outputs(model, features, np.arange(5), CPU).detach()
+
+    assert parts[:, 1:].tolist() == whole[:, 1:].tolist()
+    np.testing.assert_allclose(parts[:, 0], whole[:, 0], atol=1e-5)
+
+
 def test_a_long_source_is_translated_in_pieces_that_share_nothing(checkpoint_of: CheckpointOf) -> None:
     made, _ = make(checkpoint_of, "t5")
     head = replace(made, overlap=0, templates={"": Template()})

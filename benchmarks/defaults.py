@@ -4,9 +4,10 @@
 
 Every run is one `ftkit train`; its score is the best epoch's on the rows that it held out of the training file, so the
 rows that `benchmarks.quality` reports on choose nothing. Large parts are held out, and two runs with the same seed hold
-out the same rows, so that settings are compared row by row. What has been finished is not repeated, and a training that
-was interrupted goes on. Prints a Markdown table: the defaults' accuracy by set, and how much more each other setting
-reaches, with 95% bootstrap intervals over the rows of all seeds.
+out the same rows, so that settings are compared row by row. With the batch the default number of epochs changes too.
+What has been finished is not repeated, and a training that was interrupted goes on. Prints a Markdown table: the
+defaults' accuracy by set, and how much more each other setting reaches, with 95% bootstrap intervals over the rows of
+all seeds.
 """
 
 from __future__ import annotations

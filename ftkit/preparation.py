@@ -332,7 +332,7 @@ def cached_features(
 def default_rates(config: Any, record: Any) -> tuple[float, float, str]:
     """The learning rate at its peak, how many times as fast the head learns, and what the rate is for.
 
-    0.04 over the width of the model: 5e-5 for 768 (base), 1e-4 for 384 (MiniLM), 4e-5 for 1024; 10 times that for a
+    0.04 over the width of the model: 5.2e-5 for 768 (base), 1e-4 for 384 (MiniLM), 3.9e-5 for 1024; 10 times that for a
     new head, but not for one that has learned before, nor for what a model writes with, which has been pretrained.
     All of a model that has learned nothing yet learns alike: at 1e-3 if it is to write, else at 3e-4 (a small BERT did
     not begin to learn at 1e-3).

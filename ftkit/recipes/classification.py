@@ -68,7 +68,7 @@ LABEL_NAMES: tuple[str, ...] = (
 LABEL_NAMES += ("star_rating", "rating", "score", "polarity", "标签", "类别", "分类", "情感", "评分", "v1")
 SEPARATORS = (",", ";", "|")
 DECIMAL = re.compile(r"\s*-?\d+(,(0|5|00|25|50|75))?\s*")  # a rating with a decimal comma; "2,27" may be two labels
-LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 20
+LEAST_UPDATES, UPDATES_PER_LABEL, LEAST_EPOCHS, MOST_EPOCHS = 600, 20, 3, 40
 MAX_LABELS_SHARE = 0.5  # more different labels than this share of the rows: probably the wrong column
 
 
@@ -346,7 +346,7 @@ class Classification:
         return settled
 
     def default_epochs(self, rows: int, batch_size: int, record: LabelsRecord) -> tuple[int, str]:
-        """Three epochs; or as many as give 600 updates, and 20 for each label, but at most 20 epochs."""
+        """Three epochs; or as many as give 600 updates, and 20 for each label, but at most 40 epochs."""
         labels = len(record.labels)
         wanted = max(LEAST_UPDATES, UPDATES_PER_LABEL * labels)
         epochs = int(np.clip(-(-wanted // -(-rows // batch_size)), LEAST_EPOCHS, MOST_EPOCHS))

@@ -556,3 +556,12 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
     assert str(caught.value) == (
         "there is no task 'sentimnt'; there are " + ", ".join(RECIPES) + "\nDid you mean sentiment?"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "epochs"),
+    [(60_557, 2, 3), (4_445, 6, 5), (8_059, 77, 7), (199, 6, 40), (392, 77, 40), (1, 2, 40)],
+)
+def test_few_rows_and_many_labels_are_gone_through_more_often(rows: int, labels: int, epochs: int) -> None:
+    record = replace(RECORD, labels=tuple(map(str, range(labels))))
+    assert Classification().default_epochs(rows, 32, record)[0] == epochs

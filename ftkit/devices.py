@@ -25,7 +25,6 @@ NO_MEMORY = re.compile(
     r"can't allocate memory|could not create a (memory|primitive(?! descriptor))|bad_alloc|out of memory|_ALLOC_FAILED"
 )
 PRECISIONS = ("fp32", "fp16", "bf16")  # those that more devices can do come first
-OVERFLOWING = ("t5", "mt5", "umt5", "longt5")  # in fp16; trained in bf16
 MOST_APART = 8  # beyond which Python itself, one thread at a time, would hold the others up
 BUCKET_ELEMENTS = 8_000_000  # gradients summed over the processes in one message: 32 MB in fp32
 
@@ -57,18 +56,6 @@ class Devices:
         chosen = torch.tensor([float(self.precision == precision) for precision in PRECISIONS])
         self.sum([chosen])
         return replace(self, precision=PRECISIONS[int(chosen.nonzero()[0])])
-
-    def suited(self, config: Any) -> Devices:
-        """The same place, with a precision that models of this configuration can be computed in.
-
-        Raises:
-            UserError: another one was asked for.
-        """
-        if self.precision != "fp16" or config.model_type not in OVERFLOWING:
-            return self
-        if self.asked:
-            raise UserError(f"{config.model_type} overflows in fp16", "Use fp32, or leave out --precision")
-        return replace(self, precision="fp32")
 
     def put(self, model: Any) -> None:
         """Moves a model to the device.

@@ -96,7 +96,7 @@ def processes(hardware: HardwareSection) -> int:
     if hardware.processes == "auto" and "RANK" in os.environ:
         return 1  # a launcher was asked for one
     if hardware.device in ("cpu", "mps") or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        found = {"cpu": 0, "mps": 1}.get(hardware.device, 0)
+        found = 1 if hardware.device == "mps" else 0
     else:
         from ftkit.devices import gpu_count
 
@@ -266,18 +266,19 @@ def _die_with_parent() -> None:
 
 
 def _child(folder: Path) -> int:
-    """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment."""
+    """One process of a job: `python -m ftkit.launch FOLDER`, its rank in the environment.
+
+    One that fails does not part from the others, for which NCCL would wait until they part too: `end` ends it.
+    """
     from ftkit.devices import leave, open_devices
 
     streams.prepare()
-    failed = True
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
     world = int(os.environ["WORLD_SIZE"])
     try:
         devices = open_devices(job["device"], job["precision"], expected=world)
         result = work(job, devices)
-        failed = False
     except KeyboardInterrupt:  # before the job has begun to listen
         return 130
     except UserError as error:
@@ -290,8 +291,7 @@ def _child(folder: Path) -> int:
         if (folder / "error.json").exists():
             return 2
         raise
-    finally:
-        leave(failed)
+    leave()
     if devices.main:
         (folder / "result.json").write_text(json.dumps(result))
     return 0

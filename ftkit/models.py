@@ -7,6 +7,7 @@ checkpoint's; no code from a model folder runs.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pickle
 import re
@@ -25,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from ftkit import hub, model_files
 from ftkit.config import TextSection
+from ftkit.devices import Devices
 from ftkit.errors import UserError
 
 WINDOW_LIMIT = 512  # the default window of models that could read more; --set window.max_length goes further
@@ -314,6 +316,20 @@ def _coupled(folder: Path, config: Any, tokenizer: Any, safe: bool, dropout: flo
 HEADS = {"labels": "ForSequenceClassification", "spans": "ForQuestionAnswering"}  # how Transformers calls such models
 # Whose answer to a row depends on how far the rows beside it are padded: what stands there is read as text.
 READING_PADDING = ("fnet", "xlnet")
+OVERFLOWING = ("t5", "mt5", "umt5", "longt5")  # in fp16; they were trained in bf16
+
+
+def suited(devices: Devices, config: Any) -> Devices:
+    """The same place, with a precision that models of this configuration can be computed in.
+
+    Raises:
+        UserError: another one was asked for.
+    """
+    if devices.precision != "fp16" or config.model_type not in OVERFLOWING:
+        return devices
+    if devices.asked:
+        raise UserError(f"{config.model_type} overflows in fp16", "Use fp32, or leave out --precision")
+    return dataclasses.replace(devices, precision="fp32")
 
 
 def has_head(config: Any, record: Any) -> bool:

@@ -463,7 +463,7 @@ def load_head(run: Run, record: Any, devices: Devices) -> tuple[Any, Any, Device
         )
     config = models.load_config(run.model)
     tokenizer = models.load_tokenizer(run.model, config)
-    devices = devices.suited(config)
+    devices = models.suited(devices, config)
     model = models.load_model(run.model, config, tokenizer, record, training=False).model
     devices.put(model)
     fast.prepare(model, devices.device)

@@ -90,7 +90,7 @@ def prepare(recipe: Recipe, quiet: bool = False) -> Prepared:
     if recipe.model == "auto":
         inferred.append(("model", model_name))
     config = models.load_config(model_folder, recipe.allow_pickle)
-    if (suited := place.suited(config)) != place:
+    if (suited := models.suited(place, config)) != place:
         inferred.append(("precision", f"{suited.precision} ({config.model_type} overflows in {place.precision})"))
     tokenizer = models.load_tokenizer(model_folder, config)
     record = replace(record, base_model=model_name, revision=hub.commit(model_name, model_folder) or recipe.revision)

@@ -651,7 +651,7 @@ def forecast(prepared: Any) -> dict[str, float]:
 def begin(recipe: Recipe, record: Any, model_folder: Path, rows: Rows, devices: Devices) -> tuple[Fitting, list[str]]:
     """The model on its device with its optimizer, before the first update; and notes about the model."""
     model_config = models.load_config(model_folder, recipe.allow_pickle)
-    devices = devices.suited(model_config)
+    devices = models.suited(devices, model_config)
     tokenizer = models.load_tokenizer(model_folder, model_config)
     model, notes, new = models.load_model(
         model_folder,

@@ -251,7 +251,7 @@ def test_a_t5_stored_in_half_precision_is_computed_in_fp32_and_refuses_to_be_tra
     assert torch.equal(model.get_input_embeddings().weight, stored["shared.weight"].float())
     fp16 = Devices(rank=0, world=1, device=torch.device("cpu"), precision="fp16")
     config = models.load_config(half)
-    assert fp16.suited(config).precision == "fp32"  # as where an old GPU has chosen fp16
+    assert models.suited(fp16, config).precision == "fp32"  # as where an old GPU has chosen fp16
     with pytest.raises(UserError, match="t5 overflows in fp16"):
         begin(Recipe(), RECORD, half, None, dataclasses.replace(fp16, asked=True))  # type: ignore[arg-type]
 
